@@ -1,0 +1,5 @@
+//! `tinyp2p`: the 2004 `TinyP2P` network as one binary.
+mod names;
+mod peers;
+mod proof;
+fn main() {}

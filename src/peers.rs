@@ -1,0 +1,212 @@
+//! The addresses of peers and the list of them that every peer keeps.
+//!
+//! A [`PeerUrl`] is parsed once and spelled as given ever after, because proofs are made over the spelling. A
+//! [`PeerList`] keeps the order in which peers were learnt, names none twice and is bounded.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+    sync::Arc,
+};
+
+/// The longest URL in bytes; a DNS name has at most 253.
+pub(crate) const MAX_URL_BYTES: usize = 255;
+
+/// The most peers that a list holds; what comes after is ignored.
+pub(crate) const MAX_PEERS: usize = 4096;
+
+/// Where a peer is called and what it calls itself: `http://HOST:PORT`, nothing after it. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PeerUrl(Arc<str>);
+
+impl PeerUrl {
+    /// The URL of a server that was told its host (a name or an address, IPv6 with or without brackets) and port.
+    pub(crate) fn new(host: &str, port: u16) -> Result<Self, BadUrl> {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        match bare.parse::<IpAddr>() {
+            Ok(IpAddr::V6(_)) => format!("http://[{bare}]:{port}").parse(),
+            _ => format!("http://{host}:{port}").parse(),
+        }
+    }
+
+    /// The URL as it was spelled, without a trailing slash.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PeerUrl {
+    type Err = BadUrl;
+
+    /// Takes `http://HOST:PORT`, with or without one trailing slash, of at most 255 bytes.
+    fn from_str(text: &str) -> Result<Self, BadUrl> {
+        let url = text.strip_suffix('/').unwrap_or(text);
+        let authority = url.strip_prefix("http://").filter(|_| url.len() <= MAX_URL_BYTES);
+        match authority.and_then(|authority| authority.rsplit_once(':')) {
+            Some((host, port)) if is_host(host) && is_port(port) => Ok(Self(url.into())),
+            _ => Err(BadUrl { given: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for PeerUrl {
+    /// The characters that a URL may hold are all safe to show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PeerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    }
+}
+
+fn is_port(port: &str) -> bool {
+    port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// A text that is no peer's URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BadUrl {
+    /// What was given instead.
+    pub(crate) given: String,
+}
+
+impl BadUrl {
+    /// The nearest URL that could be meant, with `HOST` or `PORT` where nothing usable was said.
+    pub(crate) fn correction(&self) -> String {
+        let rest = self.given.split_once("://").map_or(&*self.given, |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        if authority.parse::<Ipv6Addr>().is_ok() {
+            return format!("http://[{authority}]:PORT");
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !authority.ends_with(']') => (host, port),
+            _ => (authority, ""),
+        };
+        let host = if is_host(host) && host.len() < MAX_URL_BYTES { host } else { "HOST" };
+        let port = if is_port(port) { port } else { "PORT" };
+        format!("http://{host}:{port}")
+    }
+}
+
+/// Peers in the order in which they were learnt, none twice, at most [`MAX_PEERS`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerList {
+    order: Vec<PeerUrl>,
+    known: HashSet<PeerUrl>,
+}
+
+impl PeerList {
+    /// Adds a peer at the end; says whether it is new. A full list takes none.
+    pub(crate) fn add(&mut self, peer: PeerUrl) -> bool {
+        let new = self.order.len() < MAX_PEERS && self.known.insert(peer.clone());
+        if new {
+            self.order.push(peer);
+        }
+        new
+    }
+
+    /// Adds what is new among foreign texts and says how many of them were no URL or had no room.
+    pub(crate) fn merge<'a>(&mut self, urls: impl IntoIterator<Item = &'a str>) -> usize {
+        let mut ignored = 0;
+        for url in urls {
+            match url.parse::<PeerUrl>() {
+                Ok(peer) if self.known.contains(&peer) || self.add(peer.clone()) => {}
+                _ => ignored += 1,
+            }
+        }
+        ignored
+    }
+
+    /// The peers, first learnt first.
+    pub(crate) fn as_slice(&self) -> &[PeerUrl] {
+        &self.order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn urls_are_spelled_as_given_without_the_slash() {
+        for (given, spelled) in [
+            ("http://127.0.0.1:33330", "http://127.0.0.1:33330"),
+            ("http://localhost:1/", "http://localhost:1"),
+            ("http://[::1]:65535", "http://[::1]:65535"),
+            ("http://a-b_c.Example.org:080", "http://a-b_c.Example.org:080"),
+        ] {
+            assert_eq!(given.parse::<PeerUrl>().unwrap().as_str(), spelled);
+        }
+    }
+
+    #[test]
+    fn a_bad_url_says_what_could_be_meant() {
+        for (given, correction) in [
+            ("", "http://HOST:PORT"),
+            ("localhost:4000", "http://localhost:4000"),
+            ("http://localhost", "http://localhost:PORT"),
+            ("https://a.org:1/", "http://a.org:1"),
+            ("http://a.org:1//", "http://a.org:1"),
+            ("http://a.org:1/RPC2?x", "http://a.org:1"),
+            ("http://me:pw@a.org:1", "http://a.org:1"),
+            ("http://a.org:0", "http://a.org:PORT"),
+            ("http://a.org:65536", "http://a.org:PORT"),
+            ("http://a.org:+1", "http://a.org:PORT"),
+            ("file:///etc/passwd", "http://HOST:PORT"),
+            ("http://::1", "http://[::1]:PORT"),
+            ("http://[::1]", "http://[::1]:PORT"),
+            ("http://[fe80::1%eth0]:1", "http://HOST:1"),
+            ("http://b\u{e4}r:1", "http://HOST:1"),
+            ("http://a b:1", "http://HOST:1"),
+        ] {
+            assert_eq!(given.parse::<PeerUrl>().unwrap_err().correction(), correction, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn own_urls_bracket_ipv6() {
+        assert_eq!(PeerUrl::new("::1", 1).unwrap().as_str(), "http://[::1]:1");
+        assert_eq!(PeerUrl::new("[::1]", 1).unwrap().as_str(), "http://[::1]:1");
+        assert_eq!(PeerUrl::new("localhost", 1).unwrap().as_str(), "http://localhost:1");
+        assert!(PeerUrl::new("a b", 1).is_err());
+    }
+
+    #[test]
+    fn a_list_keeps_order_names_none_twice_and_is_bounded() {
+        let mut list = PeerList::default();
+        let ignored = list.merge(["http://b:1", "http://a:1", "nonsense", "http://b:1/", "ftp://c:1"]);
+        assert_eq!(ignored, 2);
+        assert_eq!(format!("{:?}", list.as_slice()), "[http://b:1, http://a:1]");
+        let many: Vec<String> = (1..=5000).map(|port| format!("http://c:{port}")).collect();
+        assert_eq!(list.merge(many.iter().map(String::as_str)), 5000 - (MAX_PEERS - 2));
+        assert_eq!(list.as_slice().len(), MAX_PEERS);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_url_or_has_a_usable_correction(text in "(http://)?[a-z0-9.:@/\\[\\]%é -]{0,40}") {
+            match text.parse::<PeerUrl>() {
+                Ok(url) => prop_assert_eq!(url.as_str(), text.strip_suffix('/').unwrap_or(&text)),
+                Err(bad) => {
+                    let filled = bad.correction().replace("HOST", "h").replace("PORT", "1");
+                    prop_assert!(filled.parse::<PeerUrl>().is_ok(), "{}", filled);
+                }
+            }
+        }
+    }
+}
