@@ -1,5 +1,7 @@
 //! `tinyp2p`: the 2004 `TinyP2P` network as one binary.
+mod arrivals;
 mod names;
 mod peers;
 mod proof;
+mod share;
 fn main() {}
