@@ -1,4 +1,5 @@
 //! `tinyp2p`: the 2004 `TinyP2P` network as one binary.
+mod membership;
 mod names;
 mod peers;
 mod proof;
