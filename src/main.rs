@@ -1,7 +1,6 @@
 //! `tinyp2p`: the 2004 `TinyP2P` network as one binary.
-mod arrivals;
+mod membership;
 mod names;
 mod peers;
 mod proof;
-mod share;
 fn main() {}
