@@ -50,10 +50,15 @@ impl Arrivals {
     ///
     /// Fails unless it is a directory that can be read and written: a file is made and removed again to know that.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let arrivals = Self { dir: std::path::absolute(dir)? };
+        let arrivals = Self::look(dir)?;
         arrivals.reclaim()?;
         arrivals.begin()?;
         Ok(arrivals)
+    }
+
+    /// A directory in which nothing is to arrive: it is only looked at, and not touched.
+    pub(crate) fn look(dir: &Path) -> io::Result<Self> {
+        Ok(Self { dir: std::path::absolute(dir)? })
     }
 
     /// Whether something of whatever kind stands under the name, a dangling symbolic link too.
