@@ -2,4 +2,5 @@
 mod names;
 mod peers;
 mod proof;
+mod xmlrpc;
 fn main() {}
