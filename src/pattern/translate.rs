@@ -594,7 +594,7 @@ impl<'a> Translator<'a> {
             '1'..='9' => {
                 let rest = self.python[self.next..].as_bytes();
                 let is_octal =
-                    letter < '8' && rest.iter().take(2).filter(|byte| (b'0'..=b'7').contains(byte)).count() == 2;
+                    letter < '8' && rest.iter().take(2).filter(|byte| (b'0'..=b'7').contains(*byte)).count() == 2;
                 if !is_octal {
                     return Err(Flaw::Unsupported("a back-reference"));
                 }
