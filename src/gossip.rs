@@ -14,13 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    error::Failure,
-    membership::Membership,
-    node::log_heard,
-    peers::PeerUrl,
-    remote::Caller,
-};
+use crate::{error::Failure, membership::Membership, node::log_heard, peers::PeerUrl, remote::Caller};
 
 /// The stack of a thread that makes one call: ureq and the XML reader need a small part of it.
 const STACK_BYTES: usize = 256 << 10;

@@ -181,7 +181,9 @@ impl FileProgress<'_> {
         total.show_figures();
         if self.bar.is_none() && self.begun.elapsed() > SHOWN_AFTER {
             let bar = match self.length {
-                Some(length) => ProgressBar::new(length).with_style(style("{wide_msg} {percent:>3}% {binary_bytes_per_sec}")),
+                Some(length) => {
+                    ProgressBar::new(length).with_style(style("{wide_msg} {percent:>3}% {binary_bytes_per_sec}"))
+                }
                 None => ProgressBar::no_length().with_style(style("{wide_msg} {binary_bytes} {binary_bytes_per_sec}")),
             };
             self.bar = Some(total.bars.insert_before(&total.bar, bar.with_message(self.name.to_string())));

@@ -271,7 +271,8 @@ impl<'a> Downloads<'a> {
 
     fn report(&self, state: &State) {
         let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
-        let directories = if state.directories > 0 { format!(", {} directories", state.directories) } else { String::new() };
+        let directories =
+            if state.directories > 0 { format!(", {} directories", state.directories) } else { String::new() };
         log::info!("saved {done}, {} already here, {} failed{directories}", state.here, state.failed);
     }
 

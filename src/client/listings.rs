@@ -57,8 +57,8 @@ impl Listings {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 peers.get(index).map(|peer| (index, peer))
             } {
-                let is_too_late = is_anyone_silent.load(Ordering::Relaxed)
-                    && begun.elapsed() >= caller.silence() * SILENCES_TO_SPEND;
+                let is_too_late =
+                    is_anyone_silent.load(Ordering::Relaxed) && begun.elapsed() >= caller.silence() * SILENCES_TO_SPEND;
                 let answer = if is_too_late {
                     Err(Failure::Unreachable("not tried, for too many others are silent".to_owned()))
                 } else {
@@ -127,9 +127,8 @@ impl Listings {
         let mut known = HashMap::new();
         for (peer, names) in self.names.iter().enumerate() {
             for name in names {
-                let wanted = *known
-                    .entry(name)
-                    .or_insert_with(|| (!arrivals.holds(name)).then(|| schedule.want(name.clone())));
+                let wanted =
+                    *known.entry(name).or_insert_with(|| (!arrivals.holds(name)).then(|| schedule.want(name.clone())));
                 if let Some(wanted) = wanted {
                     schedule.add_holder(wanted, peer);
                 }
