@@ -102,7 +102,9 @@ impl<'a> Downloads<'a> {
         let postponed = std::mem::take(&mut state.postponed);
         if !postponed.is_empty() && !state.is_stopped {
             // What has been fetched since may have left the room that one of them needs: one at a time now.
-            postponed.into_iter().for_each(|name| state.schedule.reopen(name));
+            for name in postponed {
+                state.schedule.reopen(name);
+            }
             state.is_second_pass = true;
             drop(state);
             self.pass(1);
