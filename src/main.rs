@@ -1,5 +1,79 @@
 //! `tinyp2p`: the 2004 `TinyP2P` network as one binary.
+//!
+//! Parses the command line, runs the mode, prints a fatal error and gives the exit status: 0, 1 for what went wrong
+//! on the way, 2 for a command line that cannot be used.
+
+mod arrivals;
+mod cli;
+mod client;
+mod door;
+mod endpoint;
+mod error;
+mod generate;
+mod gossip;
+mod handover;
+mod membership;
 mod names;
+mod node;
+mod pattern;
 mod peers;
+mod progress;
 mod proof;
-fn main() {}
+mod protocol;
+mod remote;
+mod secret;
+mod server;
+mod share;
+mod signals;
+mod xmlrpc;
+
+use std::{
+    env,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use crate::{
+    cli::{Command, Mode},
+    error::Error,
+    progress::Style,
+};
+
+/// The exit status of a command line that cannot be used.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(env::args_os()) {
+        Ok(command) => command,
+        Err(text) if !text.use_stderr() => {
+            // Help or version, which was asked for; a closed pipe means that it was enough.
+            let _ = text.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(&cli::explain(&error), USAGE),
+    };
+    run(command).unwrap_or_else(|error| fail(&error.to_string(), 1))
+}
+
+fn run(command: Command) -> Result<ExitCode, Error> {
+    let (password, mode) = match command {
+        Command::Generate(kind) => return Ok(generate::print(kind)),
+        Command::Run { password, mode } => (password.map_or_else(secret::find, Ok)?, mode),
+    };
+    match mode {
+        Mode::Server(options) => {
+            progress::start(Style::Log, options.common.verbosity());
+            server::run(password, options)
+        }
+        Mode::Client(options) => {
+            progress::start(Style::Tool, options.common.verbosity());
+            client::run(password, &options)
+        }
+    }
+}
+
+fn fail(text: &str, status: u8) -> ExitCode {
+    // Nobody reads a closed standard error; the status tells.
+    let _ = writeln!(io::stderr(), "tinyp2p: {text}");
+    status.into()
+}

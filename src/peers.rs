@@ -4,6 +4,7 @@
 //! [`PeerList`] keeps the order in which peers were learnt, names none twice and is bounded.
 
 use std::{
+    borrow::Borrow,
     collections::HashSet,
     fmt,
     net::{IpAddr, Ipv6Addr},
@@ -33,6 +34,19 @@ impl PeerUrl {
 
     /// The URL as it was spelled, without a trailing slash.
     pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for PeerUrl {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A map by URL can be asked for a text, without parsing it: the derived equality and hash are those of the text.
+impl Borrow<str> for PeerUrl {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

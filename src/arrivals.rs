@@ -1,0 +1,215 @@
+//! The directory that downloads arrive in: partial files, and how they become files.
+//!
+//! Invariant: what stands under a name is whole and was synced before it got the name; nothing that stood there before
+//! is replaced, followed or removed. A partial file is locked for as long as its client lives, so whatever partial
+//! file can be locked was left behind by a client that was killed, and the next run removes it.
+
+use std::{
+    fs::{self, DirEntry, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::names::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
+
+/// The most files in one batch to settle. Each holds a descriptor until then, and one batch is collected while another
+/// is settled: two of them and the sockets fit into 256 descriptors, the smallest usual limit (macOS).
+pub(crate) const MAX_BATCH: usize = 64;
+
+/// How many files of a batch are synced at once: journalling file systems serve several waiting syncs with one commit.
+const SYNCS_AT_ONCE: usize = 16;
+
+/// Random characters in the name of a partial file, of 62 kinds: two clients never meet under one name.
+const RANDOM_CHARS: usize = 12;
+
+/// A directory in which files arrive. Any number of them, in one process or several, may work in one directory.
+pub(crate) struct Arrivals {
+    /// Absolute, so that creating a file does not ask for the current directory each time.
+    dir: PathBuf,
+}
+
+/// What became of a file that was to be saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// The file is whole under its name, and the name is on the disk.
+    Saved,
+    /// Something appeared under the name meanwhile and stays; ours was dropped.
+    Taken,
+}
+
+impl Arrivals {
+    /// Opens a directory and removes the partial files that killed clients left there.
+    ///
+    /// Fails unless it is a directory that can be read and written: a file is made and removed again to know that.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let arrivals = Self::look(dir)?;
+        arrivals.reclaim()?;
+        arrivals.begin()?;
+        Ok(arrivals)
+    }
+
+    /// A directory in which nothing is to arrive: it is only looked at, and not touched.
+    pub(crate) fn look(dir: &Path) -> io::Result<Self> {
+        Ok(Self { dir: std::path::absolute(dir)? })
+    }
+
+    /// Whether something of whatever kind stands under the name, a dangling symbolic link too.
+    pub(crate) fn holds(&self, name: &FileName) -> bool {
+        self.dir.join(name.as_str()).symlink_metadata().is_ok()
+    }
+
+    /// Makes an empty partial file of the mode that the umask gives.
+    pub(crate) fn begin(&self) -> io::Result<Partial> {
+        let mut builder = Builder::new();
+        builder.prefix(PARTIAL_PREFIX).suffix(PARTIAL_SUFFIX).rand_bytes(RANDOM_CHARS);
+        builder.make_in(&self.dir, create_locked).map(Partial)
+    }
+
+    /// Makes a batch durable and visible, with a result for each file in the given order.
+    ///
+    /// The content of all is synced, then each gets its name, then the directory is synced once. A file whose result
+    /// is an error is gone, unless only the last step failed: then it is whole under its name, but power loss may
+    /// take it. Callers keep to [`MAX_BATCH`].
+    pub(crate) fn settle(&self, batch: Vec<(FileName, Partial)>) -> Vec<(FileName, io::Result<Settled>)> {
+        let files: Vec<&File> = batch.iter().map(|(_, partial)| partial.0.as_file()).collect();
+        let synced = sync_contents(&files);
+        let settle_one = |((name, partial), synced): ((FileName, Partial), io::Result<()>)| {
+            let settled = synced.and_then(|()| self.publish(&name, partial));
+            (name, settled)
+        };
+        let mut results: Vec<_> = batch.into_iter().zip(synced).map(settle_one).collect();
+        let saved = results.iter_mut().map(|(_, result)| result).filter(|result| matches!(result, Ok(Settled::Saved)));
+        let mut saved = saved.peekable();
+        if saved.peek().is_some()
+            && let Err(error) = self.sync_names()
+        {
+            saved.for_each(|result| *result = Err(io::Error::new(error.kind(), error.to_string())));
+        }
+        results
+    }
+
+    /// Gives a synced file its name, where nothing has it.
+    fn publish(&self, name: &FileName, partial: Partial) -> io::Result<Settled> {
+        match partial.0.persist_noclobber(self.dir.join(name.as_str())) {
+            Ok(_) => Ok(Settled::Saved),
+            Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(Settled::Taken),
+            Err(refused) => Err(refused.error),
+        }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        match File::open(&self.dir)?.sync_all() {
+            // Some network and FUSE file systems know no sync of directories; there is nothing to wait for then.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Removes what killed clients left. One that cannot be removed, another user's say, does no harm.
+    fn reclaim(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(names::is_partial) {
+                let _ = remove_if_abandoned(&entry);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that is not whole yet. Dropped, it is gone.
+///
+/// Pieces go straight to the file: hand over large ones.
+pub(crate) struct Partial(NamedTempFile);
+
+impl Write for Partial {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Not through `NamedTempFile`, which would put the path into every error.
+        self.0.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes a partial file and locks it; "already exists", which asks for another name, when a reclaiming client was there
+/// between the two.
+fn create_locked(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let ours = match file.try_lock() {
+        Ok(()) => leads_to(path, &file),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        // A file system without locks: nobody can reclaim there either.
+        Err(TryLockError::Error(_)) => Ok(true),
+    };
+    match ours {
+        Ok(true) => Ok(file),
+        Ok(false) => {
+            // Where the other client has not yet removed it, this does.
+            let _ = fs::remove_file(path);
+            Err(ErrorKind::AlreadyExists.into())
+        }
+        Err(error) => {
+            let _ = fs::remove_file(path);
+            Err(error)
+        }
+    }
+}
+
+/// Removes a partial file unless a living client holds its lock.
+fn remove_if_abandoned(entry: &DirEntry) -> io::Result<()> {
+    if !entry.file_type()?.is_file() {
+        return Ok(());
+    }
+    // For writing, because NFS gives exclusive locks to no other.
+    let file = OpenOptions::new().write(true).open(entry.path())?;
+    if file.try_lock().is_ok() && leads_to(&entry.path(), &file)? {
+        fs::remove_file(entry.path())?;
+    }
+    Ok(())
+}
+
+/// Whether `path` itself, not what it may link to, is `file`: between opening and locking it may have been removed or
+/// have got its final name.
+fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match path.symlink_metadata() {
+        Ok(found) => Ok((found.dev(), found.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Syncs the content of all files, several at once, with a result for each.
+fn sync_contents(files: &[&File]) -> Vec<io::Result<()>> {
+    let results: Vec<OnceLock<io::Result<()>>> = files.iter().map(|_| OnceLock::new()).collect();
+    let next = AtomicUsize::new(0);
+    let sync_rest = || {
+        while let Some((file, result)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            files.get(index).zip(results.get(index))
+        } {
+            let _ = result.set(file.sync_data());
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..SYNCS_AT_ONCE.min(files.len()) {
+            // Where no thread is to be had, this one does the work.
+            let _ = thread::Builder::new().spawn_scoped(scope, sync_rest);
+        }
+        sync_rest();
+    });
+    results.into_iter().map(|result| result.into_inner().expect("every index was taken by one thread")).collect()
+}
+
+#[cfg(test)]
+mod tests;

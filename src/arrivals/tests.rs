@@ -1,0 +1,207 @@
+//! How downloads arrive, with other clients and other files in the same directory.
+
+use std::{
+    os::unix::fs::{FileTypeExt, symlink},
+    process::Command,
+    sync::atomic::AtomicBool,
+};
+
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+
+fn name(text: &str) -> FileName {
+    FileName::from_bytes(text.as_bytes()).unwrap()
+}
+
+fn open(dir: &TempDir) -> Arrivals {
+    Arrivals::open(dir.path()).unwrap()
+}
+
+fn partial(arrivals: &Arrivals, content: &[u8]) -> Partial {
+    let mut partial = arrivals.begin().unwrap();
+    partial.write_all(content).unwrap();
+    partial
+}
+
+/// Saves one file.
+fn save(arrivals: &Arrivals, text: &str, content: &[u8]) -> io::Result<Settled> {
+    let mut results = arrivals.settle(vec![(name(text), partial(arrivals, content))]);
+    assert_eq!(results.len(), 1);
+    let (settled_name, result) = results.remove(0);
+    assert_eq!(settled_name.as_str(), text);
+    result
+}
+
+fn entries(dir: &TempDir) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+// By the command, for rustix has no such call on macOS.
+fn make_fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_saved_file_is_whole_and_alone_under_its_name() {
+    let dir = tempdir().unwrap();
+    let arrivals = open(&dir);
+    let content: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
+    assert_eq!(save(&arrivals, "a b", &content).unwrap(), Settled::Saved);
+    assert_eq!(save(&arrivals, "empty", b"").unwrap(), Settled::Saved);
+    assert_eq!(fs::read(dir.path().join("a b")).unwrap(), content);
+    assert_eq!(entries(&dir), ["a b", "empty"]);
+}
+
+#[test]
+fn a_saved_file_has_the_mode_of_any_new_file() {
+    let dir = tempdir().unwrap();
+    save(&open(&dir), "ours", b"x").unwrap();
+    File::create(dir.path().join("ordinary")).unwrap();
+    let mode = |name: &str| dir.path().join(name).metadata().unwrap().mode();
+    assert_eq!(mode("ours"), mode("ordinary"));
+}
+
+#[test]
+fn a_partial_file_has_a_name_that_is_never_shared_and_goes_when_dropped() {
+    let dir = tempdir().unwrap();
+    let arrivals = open(&dir);
+    let partial = partial(&arrivals, b"half");
+    let names = entries(&dir);
+    assert!(names.len() == 1 && names::is_partial(&names[0]), "{names:?}");
+    drop(partial);
+    assert_eq!(entries(&dir), [""; 0]);
+}
+
+#[test]
+fn opening_reclaims_what_was_left_behind_and_nothing_else() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at(".tinyp2p-killed.part"), b"left by a kill").unwrap();
+    let innocent =
+        [".tinyp2p-a", ".tinyp2p-directory.part", ".tinyp2p-fifo.part", ".tinyp2p-link.part", "a.part", "target"];
+    for name in [".tinyp2p-a", "a.part", "target"] {
+        fs::write(at(name), b"").unwrap();
+    }
+    fs::create_dir(at(".tinyp2p-directory.part")).unwrap();
+    make_fifo(&at(".tinyp2p-fifo.part"));
+    symlink("target", at(".tinyp2p-link.part")).unwrap();
+    open(&dir);
+    assert_eq!(entries(&dir), innocent);
+}
+
+#[test]
+fn a_living_clients_partial_file_is_not_reclaimed() {
+    let dir = tempdir().unwrap();
+    let first = open(&dir);
+    let partial = partial(&first, b"going on");
+    let second = open(&dir);
+    assert_eq!(entries(&dir).len(), 1);
+    assert_eq!(save(&second, "other", b"").unwrap(), Settled::Saved);
+    let results = first.settle(vec![(name("mine"), partial)]);
+    assert!(matches!(results[0].1, Ok(Settled::Saved)), "{results:?}");
+    assert_eq!(fs::read(dir.path().join("mine")).unwrap(), b"going on");
+    assert_eq!(entries(&dir), ["mine", "other"]);
+}
+
+#[test]
+fn no_file_is_lost_to_clients_that_open_meanwhile() {
+    const FILES: usize = 300;
+    let dir = tempdir().unwrap();
+    let arrivals = open(&dir);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reclaim = || {
+            while !done.load(Ordering::Relaxed) {
+                open(&dir);
+            }
+        };
+        let reclaimers = [scope.spawn(reclaim), scope.spawn(reclaim)];
+        let texts = (0..FILES).map(|number| number.to_string());
+        let results: Vec<_> = texts.map(|text| save(&arrivals, &text, text.as_bytes())).collect();
+        done.store(true, Ordering::Relaxed);
+        for reclaimer in reclaimers {
+            reclaimer.join().unwrap();
+        }
+        assert!(results.iter().all(|result| matches!(result, Ok(Settled::Saved))), "{results:?}");
+    });
+    open(&dir);
+    assert_eq!(entries(&dir).len(), FILES);
+    for text in entries(&dir) {
+        assert_eq!(fs::read_to_string(dir.path().join(&text)).unwrap(), text);
+    }
+}
+
+#[test]
+fn whatever_stands_under_the_name_stays_as_it_is() {
+    let dir = tempdir().unwrap();
+    let outside = tempdir().unwrap();
+    let arrivals = open(&dir);
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("file"), b"theirs").unwrap();
+    fs::create_dir(at("directory")).unwrap();
+    make_fifo(&at("fifo"));
+    symlink(outside.path().join("nothing"), at("dangling")).unwrap();
+    symlink("file", at("link")).unwrap();
+    let before = entries(&dir);
+    for text in &before {
+        assert!(arrivals.holds(&name(text)), "{text}");
+        assert_eq!(save(&arrivals, text, b"ours").unwrap(), Settled::Taken, "{text}");
+    }
+    assert!(!arrivals.holds(&name("nothing")));
+    assert_eq!(entries(&dir), before);
+    assert_eq!(fs::read(at("file")).unwrap(), b"theirs");
+    assert!(at("directory").symlink_metadata().unwrap().is_dir());
+    assert!(at("fifo").symlink_metadata().unwrap().file_type().is_fifo());
+    assert_eq!(fs::read_link(at("dangling")).unwrap(), outside.path().join("nothing"));
+    assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("file"));
+    assert_eq!(entries(&outside), [""; 0]);
+}
+
+#[test]
+fn a_batch_has_a_result_for_each_file_in_order() {
+    let dir = tempdir().unwrap();
+    let arrivals = open(&dir);
+    fs::write(dir.path().join("7"), b"theirs").unwrap();
+    let mut batch: Vec<_> = (0..MAX_BATCH - 1)
+        .map(|number| number.to_string())
+        .map(|text| (name(&text), partial(&arrivals, text.as_bytes())))
+        .collect();
+    batch.push((name("3"), partial(&arrivals, b"the second of this name")));
+    for (number, (settled_name, result)) in arrivals.settle(batch).into_iter().enumerate() {
+        let (text, settled) = match number {
+            7 => (String::from("7"), Settled::Taken),
+            63 => (String::from("3"), Settled::Taken),
+            _ => (number.to_string(), Settled::Saved),
+        };
+        assert_eq!((settled_name.as_str(), result.unwrap()), (text.as_str(), settled));
+    }
+    assert_eq!(fs::read(dir.path().join("3")).unwrap(), b"3");
+    assert_eq!(fs::read(dir.path().join("7")).unwrap(), b"theirs");
+    assert_eq!(entries(&dir).len(), MAX_BATCH - 1);
+    assert!(arrivals.settle(Vec::new()).is_empty());
+}
+
+#[test]
+fn only_a_directory_can_be_opened() {
+    let dir = tempdir().unwrap();
+    let refusal = |path: &Path| Arrivals::open(path).err().expect("it was opened").kind();
+    assert_eq!(refusal(&dir.path().join("missing")), ErrorKind::NotFound);
+    fs::write(dir.path().join("file"), b"").unwrap();
+    assert_eq!(refusal(&dir.path().join("file")), ErrorKind::NotADirectory);
+}
+
+#[test]
+fn a_directory_that_vanished_is_an_error_of_each_file() {
+    let dir = tempdir().unwrap();
+    let arrivals = open(&dir);
+    let partial = partial(&arrivals, b"x");
+    fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(arrivals.begin().err().unwrap().kind(), ErrorKind::NotFound);
+    let results = arrivals.settle(vec![(name("a"), partial)]);
+    assert_eq!(results[0].1.as_ref().unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(!arrivals.holds(&name("a")));
+}

@@ -1,0 +1,322 @@
+//! Fetching: workers that take tasks from the schedule, and one thread that settles what they bring.
+//!
+//! A worker streams a file into a partial one and goes on to the next; the settling thread makes whole files durable
+//! and visible, as many at once as are there, and prints their names. So the network never waits for the disk to sync,
+//! and what is printed is saved.
+
+use std::{
+    io::{self, ErrorKind, Write},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Instant,
+};
+
+use crate::{
+    arrivals::{Arrivals, MAX_BATCH, Partial, Settled},
+    error::{Failure, reason},
+    names::FileName,
+    peers::PeerUrl,
+    progress::{self, FileProgress, Progress},
+    remote::{Caller, Landing},
+};
+
+use super::{
+    Interruption,
+    listings::Missing,
+    results::Results,
+    schedule::{Attempt, Left, Next, Schedule, Task},
+};
+
+/// All that the downloads of one run share.
+pub(super) struct Downloads<'a> {
+    caller: &'a Caller,
+    peers: &'a [PeerUrl],
+    arrivals: &'a Arrivals,
+    interruption: &'a Interruption,
+    progress: Progress,
+    begun: Instant,
+    state: Mutex<State>,
+    /// Told whenever an attempt has ended, so that another task may be there.
+    ended: Condvar,
+}
+
+struct State {
+    schedule: Schedule,
+    saved: usize,
+    bytes: u64,
+    here: usize,
+    /// Names that are not here and will not come.
+    failed: usize,
+    /// Names that are directories where they are.
+    directories: usize,
+    /// Names that found no space; they are tried once more when all others are done.
+    postponed: Vec<usize>,
+    is_second_pass: bool,
+    /// Whether nothing more can be saved or called from this side.
+    is_stopped: bool,
+    /// Whether a holder of this name, by index, has failed in another way than by calling it a directory.
+    has_failed: Vec<bool>,
+}
+
+/// A whole file that waits to be settled.
+struct Arrived {
+    index: usize,
+    name: FileName,
+    partial: Partial,
+    bytes: u64,
+}
+
+impl<'a> Downloads<'a> {
+    pub(super) fn new(
+        caller: &'a Caller,
+        peers: &'a [PeerUrl],
+        arrivals: &'a Arrivals,
+        interruption: &'a Interruption,
+        missing: Missing,
+    ) -> Self {
+        let progress = Progress::start(missing.schedule.len());
+        let has_failed = vec![false; missing.schedule.len()];
+        let state = State {
+            schedule: missing.schedule,
+            saved: 0,
+            bytes: 0,
+            here: missing.here,
+            failed: 0,
+            directories: 0,
+            postponed: Vec::new(),
+            is_second_pass: false,
+            is_stopped: false,
+            has_failed,
+        };
+        let (state, ended) = (Mutex::new(state), Condvar::new());
+        Self { caller, peers, arrivals, interruption, progress, begun: Instant::now(), state, ended }
+    }
+
+    /// Fetches everything, so many files at once; whether all of it is here now.
+    pub(super) fn run(&self, jobs: usize) -> bool {
+        self.pass(jobs);
+        let mut state = self.state();
+        let postponed = std::mem::take(&mut state.postponed);
+        if !postponed.is_empty() && !state.is_stopped {
+            // What has been fetched since may have left the room that one of them needs: one at a time now.
+            postponed.into_iter().for_each(|name| state.schedule.reopen(name));
+            state.is_second_pass = true;
+            drop(state);
+            self.pass(1);
+            state = self.state();
+        }
+        self.progress.finish();
+        self.report(&state);
+        state.failed == 0 && !state.is_stopped
+    }
+
+    fn pass(&self, jobs: usize) {
+        let (arrived, arrivals) = sync_channel(MAX_BATCH);
+        thread::scope(|scope| {
+            scope.spawn(move || self.settle(&arrivals));
+            for _ in 0..jobs {
+                let arrived = arrived.clone();
+                scope.spawn(move || self.work(&arrived));
+            }
+            drop(arrived);
+        });
+    }
+
+    fn work(&self, arrived: &SyncSender<Arrived>) {
+        while let Some((task, name)) = self.next_task() {
+            let (attempt, file) = self.fetch(task, &name);
+            let mut state = self.state();
+            let left = state.schedule.end(task, attempt);
+            if attempt == Attempt::Unanswered {
+                self.give_up_silent(&mut state, task.peer);
+            }
+            if attempt != Attempt::Settled && left == Left::None {
+                self.lose(&mut state, task, &name);
+            }
+            drop(state);
+            self.ended.notify_all();
+            if let Some((partial, bytes)) = file {
+                let file = Arrived { index: task.name, name, partial, bytes };
+                arrived.send(file).expect("the settling thread outlives the workers");
+            }
+        }
+    }
+
+    fn next_task(&self) -> Option<(Task, FileName)> {
+        let mut state = self.state();
+        loop {
+            if self.interruption.has_come() {
+                return None;
+            }
+            match state.schedule.next() {
+                Next::Fetch(task) => return Some((task, state.schedule.name(task.name).clone())),
+                Next::Wait => state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Next::Over => return None,
+            }
+        }
+    }
+
+    /// Fetches one file from one peer: how that ended, and the whole file if it did well.
+    fn fetch(&self, task: Task, name: &FileName) -> (Attempt, Option<(Partial, u64)>) {
+        if self.arrivals.holds(name) {
+            self.count(|state| state.here += 1);
+            return (Attempt::Settled, None);
+        }
+        let peer = &self.peers[task.peer];
+        let mut landing = Arriving { arrivals: self.arrivals, progress: self.progress.file(name), partial: None };
+        let fetched = self.caller.fetch(peer, name, &mut landing);
+        match fetched.and_then(|bytes| landing.into_partial().map(|partial| (partial, bytes)).map_err(Failure::Local)) {
+            Ok(file) => (Attempt::Settled, Some(file)),
+            Err(_) if self.interruption.has_come() => (Attempt::Settled, None),
+            Err(Failure::Local(error)) => {
+                self.fail_here(task.name, name, &error);
+                (Attempt::Settled, None)
+            }
+            Err(failure) if failure.is_directory() => {
+                log::warn!("skipped '{name}' of {peer}: it is a directory there");
+                (Attempt::Denied, None)
+            }
+            Err(failure) => {
+                self.state().has_failed[task.name] = true;
+                log::warn!("could not fetch '{name}' from {peer}: {failure}");
+                let is_no_answer = failure.is_no_answer();
+                (if is_no_answer { Attempt::Unanswered } else { Attempt::Denied }, None)
+            }
+        }
+    }
+
+    /// Counts a name that its last holder did not give.
+    fn lose(&self, state: &mut State, task: Task, name: &FileName) {
+        self.progress.advance(1);
+        if state.has_failed[task.name] {
+            state.failed += 1;
+            log::error!("'{name}' is not here: nobody else has it");
+        } else {
+            state.directories += 1;
+        }
+    }
+
+    fn give_up_silent(&self, state: &mut State, peer: usize) {
+        let lost = state.schedule.give_up_silent(peer);
+        if !lost.is_empty() {
+            state.failed += lost.len();
+            self.progress.advance(lost.len());
+            log::error!("gave up {}, which does not answer; only there: {} files", self.peers[peer], lost.len());
+        }
+    }
+
+    /// Handles an error of this side. Want of space concerns one file, and perhaps only for now; a directory that
+    /// cannot be written, or a full table of descriptors, concerns all.
+    fn fail_here(&self, index: usize, name: &FileName, error: &io::Error) {
+        let mut state = self.state();
+        let is_want_of_space =
+            matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+        if is_want_of_space && !state.is_second_pass {
+            log::debug!("no room for '{name}': {}; it is tried once more at the end", reason(error));
+            state.postponed.push(index);
+            return;
+        }
+        state.failed += 1;
+        self.progress.advance(1);
+        if state.is_stopped {
+            return;
+        }
+        log::error!("could not save '{name}': {}", reason(error));
+        let is_file_at_fault = is_want_of_space
+            || matches!(error.kind(), ErrorKind::InvalidFilename | ErrorKind::InvalidInput | ErrorKind::Other);
+        if !is_file_at_fault {
+            state.is_stopped = true;
+            state.schedule.stop();
+        }
+    }
+
+    /// Settles whole files, all that have arrived at once, until no worker is left.
+    fn settle(&self, arrived: &Receiver<Arrived>) {
+        let mut results = Results::new();
+        while let Ok(first) = arrived.recv() {
+            let mut batch = vec![first];
+            batch.extend(arrived.try_iter().take(MAX_BATCH - 1));
+            let mut facts = Vec::with_capacity(batch.len());
+            let mut files = Vec::with_capacity(batch.len());
+            for Arrived { index, name, partial, bytes } in batch {
+                facts.push((index, bytes));
+                files.push((name, partial));
+            }
+            let mut saved = Vec::with_capacity(files.len());
+            for ((index, bytes), (name, settled)) in facts.into_iter().zip(self.arrivals.settle(files)) {
+                match settled {
+                    Ok(Settled::Saved) => {
+                        self.count(|state| (state.saved, state.bytes) = (state.saved + 1, state.bytes + bytes));
+                        saved.push(name);
+                    }
+                    Ok(Settled::Taken) => self.count(|state| state.here += 1),
+                    Err(error) => self.fail_here(index, &name, &error),
+                }
+            }
+            if let Err(error) = results.print(&saved.iter().map(|name| results.name(name) + "\n").collect::<String>()) {
+                log::error!("could not print to standard output: {}", reason(&error));
+                self.state().is_stopped = true;
+            }
+        }
+    }
+
+    /// Counts a file that is done with, for good or ill.
+    fn count(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.progress.advance(1);
+    }
+
+    fn report(&self, state: &State) {
+        let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
+        let directories = if state.directories > 0 { format!(", {} directories", state.directories) } else { String::new() };
+        log::info!("saved {done}, {} already here, {} failed{directories}", state.here, state.failed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file on its way into the directory. Its partial file is made when the first byte comes, so that a refusal makes
+/// none.
+struct Arriving<'a> {
+    arrivals: &'a Arrivals,
+    progress: FileProgress<'a>,
+    partial: Option<Partial>,
+}
+
+impl Arriving<'_> {
+    fn partial(&mut self) -> io::Result<&mut Partial> {
+        if self.partial.is_none() {
+            self.partial = Some(self.arrivals.begin()?);
+        }
+        Ok(self.partial.as_mut().expect("it has just been made"))
+    }
+
+    /// The partial file, also of an empty one.
+    fn into_partial(mut self) -> io::Result<Partial> {
+        self.partial()?;
+        Ok(self.partial.expect("it has just been made"))
+    }
+}
+
+impl Write for Arriving<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.partial()?.write(bytes)?;
+        self.progress.advance(written);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Landing for Arriving<'_> {
+    fn expect(&mut self, bytes: u64) {
+        self.progress.expect(bytes);
+    }
+}

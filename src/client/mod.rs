@@ -1,0 +1,96 @@
+//! The walk: who is there, who has what, and fetching what matches and is not here yet.
+//!
+//! One bad peer or file never ends the run. What is lost, and only that, makes the exit status 1: the peer list or the
+//! listing of the server that was named, a file that was listed and is not here at the end, or a fault of this side.
+
+mod downloads;
+mod listings;
+mod results;
+mod schedule;
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use crate::{
+    arrivals::Arrivals,
+    cli,
+    error::Error,
+    peers::{PeerList, PeerUrl},
+    proof::Password,
+    remote::Caller,
+    signals,
+};
+
+use downloads::Downloads;
+use listings::Listings;
+
+/// Fetches what the command line asks for; the exit status says whether all of it is here.
+pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode, Error> {
+    let dir = &options.common.dir;
+    let arrivals = if options.list { Arrivals::look(dir) } else { Arrivals::open(dir) };
+    let arrivals = arrivals.map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
+    let caller = Caller::new(password, options.common.silence, schedule::MAX_CALLS_PER_PEER);
+    let interruption = Interruption::watch(&caller)?;
+    let peers = match ask_for_peers(&caller, &options.url) {
+        Err(_) if interruption.has_come() => return Ok(interruption.exit_code()),
+        peers => peers?,
+    };
+    let listings = Listings::ask(&caller, peers.as_slice(), &options.url, &options.pattern);
+    if options.list && !interruption.has_come() {
+        listings.print(&arrivals, peers.as_slice()).map_err(Error::Output)?;
+        return Ok(ExitCode::from(u8::from(listings.is_first_lost)));
+    }
+    let missing = listings.missing(&arrivals);
+    let downloads = Downloads::new(&caller, peers.as_slice(), &arrivals, &interruption, missing);
+    let is_complete = downloads.run(options.jobs.into());
+    if interruption.has_come() {
+        return Ok(interruption.exit_code());
+    }
+    Ok(ExitCode::from(u8::from(listings.is_first_lost || !is_complete)))
+}
+
+/// The peers of which the first server knows, itself among them.
+fn ask_for_peers(caller: &Caller, first: &PeerUrl) -> Result<PeerList, Error> {
+    let told = caller.merge(first, []).map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
+    let mut peers = PeerList::default();
+    if !told.iter().any(|peer| peer == first.as_str()) {
+        // The original is not on its own list before another peer has told it of itself.
+        peers.add(first.clone());
+    }
+    let ignored = peers.merge(told.iter().map(String::as_str));
+    if ignored > 0 {
+        log::warn!("ignored {ignored} peers of which {first} told: no http://HOST:PORT, or too many");
+    }
+    Ok(peers)
+}
+
+/// Whether the user wants the run to end, and with which status it ends then.
+pub(crate) struct Interruption(Arc<AtomicU8>);
+
+impl Interruption {
+    /// From now on a signal ends all calls, which ends the run.
+    fn watch(caller: &Caller) -> Result<Self, Error> {
+        let status = Arc::new(AtomicU8::new(0));
+        let (theirs, caller) = (Arc::clone(&status), caller.clone());
+        signals::watch(move |status| {
+            theirs.store(status, Ordering::Relaxed);
+            caller.shut_down();
+            status
+        })
+        .map_err(Error::Start)?;
+        Ok(Self(status))
+    }
+
+    fn has_come(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        self.0.load(Ordering::Relaxed).into()
+    }
+}

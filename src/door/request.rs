@@ -1,0 +1,287 @@
+//! Reads one request: whole, bounded, and in our own words.
+//!
+//! Whatever a stranger sends becomes a [`Head`] of at most 16 KiB and a body of at most 1 MiB, or a [`Refusal`]. No
+//! byte of the stranger's head goes further than this file: the door writes its own from what is found here.
+
+use std::{
+    io::{self, Read},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// The longest head in bytes; what any client sends is below 1 KiB.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// The most headers; the same.
+const MAX_HEADERS: usize = 100;
+
+/// The longest body in bytes: a merge of as many peers as a list holds takes half of it.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// Bodies up to this length in bytes are free; longer ones share [`BODY_BUDGET`].
+const SMALL_BODY: usize = 16 * 1024;
+
+/// What all long bodies together may hold in bytes.
+const BODY_BUDGET: usize = 32 * 1024 * 1024;
+
+/// A long body takes its share of the budget in pieces of this size in bytes, as it arrives.
+const BODY_PIECE: usize = 64 * 1024;
+
+/// A request that is answered by the door itself, after which the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// Status code and reason, as they stand in the status line.
+    pub(super) status: &'static str,
+    /// What helps whoever reads it.
+    pub(super) text: &'static str,
+}
+
+/// Why no request came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The guest left between two requests, or its connection broke.
+    Gone,
+    /// It gets this answer.
+    Refused(Refusal),
+}
+
+impl From<io::Error> for Missing {
+    /// Takes the one error that the door itself makes, [`io::ErrorKind::TimedOut`], for a late request.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => refusal("408 Request Timeout", "the request took too long"),
+            _ => Self::Gone,
+        }
+    }
+}
+
+const fn refusal(status: &'static str, text: &'static str) -> Missing {
+    Missing::Refused(Refusal { status, text })
+}
+
+const fn bad(text: &'static str) -> Missing {
+    refusal("400 Bad Request", text)
+}
+
+/// The answer to a call for which there is no room at the moment.
+pub(super) const BUSY: Refusal = Refusal { status: "503 Service Unavailable", text: "the server is busy; try again" };
+
+const TOO_LONG: Missing = refusal("431 Request Header Fields Too Large", "the head of the request is too long");
+const INCOMPLETE: Missing = bad("the request is incomplete");
+
+/// What the door needs to know of a request's head.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// A token, in the case it was sent in.
+    pub(super) method: String,
+    /// Begins with a slash; visible ASCII.
+    pub(super) target: String,
+    /// The length of the body in bytes, at most 1 MiB.
+    pub(super) length: usize,
+    /// The connection ends after the answer: the caller said so or speaks HTTP/1.0.
+    pub(super) closes: bool,
+    /// The caller waits for `100 Continue`.
+    pub(super) expects_continue: bool,
+    /// The caller accepts `application/octet-stream`.
+    pub(super) accepts_octets: bool,
+}
+
+/// Reads a head. `unread` is what has arrived and was not used; what lies behind the head is left in it.
+pub(super) fn read_head(from: &mut impl Read, unread: &mut Vec<u8>) -> Result<Head, Missing> {
+    let mut seen = Seen::default();
+    loop {
+        if let Some(end) = seen.end_of_head(unread)? {
+            let head = parse(&unread[..end])?;
+            unread.drain(..end);
+            return Ok(head);
+        }
+        if unread.len() > MAX_HEAD {
+            return Err(TOO_LONG);
+        }
+        let had = unread.len();
+        unread.resize(had + MAX_HEAD, 0);
+        let read = from.read(&mut unread[had..]);
+        unread.truncate(had + *read.as_ref().unwrap_or(&0));
+        if read? == 0 {
+            return Err(if unread.is_empty() { Missing::Gone } else { INCOMPLETE });
+        }
+    }
+}
+
+/// How much of a head has been looked at, so that no byte is looked at twice.
+#[derive(Default)]
+struct Seen {
+    bytes: usize,
+    line_start: usize,
+    blank_line_dropped: bool,
+}
+
+impl Seen {
+    /// Where the head ends, if that has arrived. A line feed alone ends no line; one blank line may come first, as
+    /// some clients of old sent one after a body.
+    fn end_of_head(&mut self, unread: &mut Vec<u8>) -> Result<Option<usize>, Missing> {
+        while let Some(found) = unread[self.bytes..].iter().position(|&byte| byte == b'\n') {
+            let end = self.bytes + found + 1;
+            if end < self.line_start + 2 || unread[end - 2] != b'\r' {
+                return Err(bad("a line of the head does not end in CR LF"));
+            }
+            self.bytes = end;
+            if end - 2 > self.line_start {
+                self.line_start = end;
+            } else if self.line_start > 0 {
+                return if end > MAX_HEAD { Err(TOO_LONG) } else { Ok(Some(end)) };
+            } else if self.blank_line_dropped {
+                return Err(bad("the request begins with blank lines"));
+            } else {
+                unread.drain(..end);
+                *self = Self { blank_line_dropped: true, ..Self::default() };
+            }
+        }
+        self.bytes = unread.len();
+        Ok(None)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Head, Missing> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(INCOMPLETE),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(refusal("431 Request Header Fields Too Large", "the request has too many headers"));
+        }
+        Err(httparse::Error::Version) => return Err(bad("this server speaks HTTP/1.1 and HTTP/1.0")),
+        Err(_) => return Err(bad("this is no HTTP request")),
+    }
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(INCOMPLETE);
+    };
+    if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(bad("the target of a request begins with a slash and is plain ASCII"));
+    }
+    let mut head = Head {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        length: 0,
+        closes: version == 0,
+        expects_continue: false,
+        accepts_octets: false,
+    };
+    let mut length = None;
+    for header in request.headers.iter() {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("Content-Length") {
+            if length.replace(parse_length(header.value)?).is_some() {
+                return Err(bad("the length is given twice"));
+            }
+        } else if is("Transfer-Encoding") {
+            return Err(refuse_encoding(header.value));
+        } else if is("Expect") {
+            if !header.value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(refusal("417 Expectation Failed", "only 100-continue can be expected"));
+            }
+            // Callers that speak HTTP/1.0 do not know the answer, and do not wait for it.
+            head.expects_continue = version == 1;
+        } else if is("Connection") {
+            head.closes |= list(header.value).any(|option| option.eq_ignore_ascii_case(b"close"));
+        } else if is("Accept") {
+            head.accepts_octets |= list(header.value).any(names_octets);
+        }
+    }
+    head.length = match length {
+        Some(length) => length,
+        None if method == "POST" => return Err(refusal("411 Length Required", "a call needs a Content-Length")),
+        None => 0,
+    };
+    Ok(head)
+}
+
+fn parse_length(value: &[u8]) -> Result<usize, Missing> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(bad("the length is no number"));
+    }
+    let length = str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+    length.filter(|&length| length <= MAX_BODY).ok_or(refusal("413 Content Too Large", "a call may have 1 MiB at most"))
+}
+
+fn refuse_encoding(value: &[u8]) -> Missing {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        refusal("411 Length Required", "a call needs a Content-Length; chunks are not taken")
+    } else {
+        refusal("501 Not Implemented", "no transfer encoding is taken")
+    }
+}
+
+/// The elements of a header whose value is a list.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether a media range is `application/octet-stream` itself and not refused with a quality of zero.
+fn names_octets(range: &[u8]) -> bool {
+    let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/octet-stream"))
+        && !parts.any(|parameter| {
+            let quality = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="));
+            quality.is_some_and(|quality| quality.iter().all(|byte| b"0.".contains(byte)))
+        })
+}
+
+/// What all long bodies share.
+#[derive(Debug)]
+pub(super) struct Budget(AtomicUsize);
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self(AtomicUsize::new(BODY_BUDGET))
+    }
+}
+
+/// A body and its share of the budget, which it holds until it is dropped.
+#[derive(Debug)]
+pub(super) struct Body<'a> {
+    pub(super) bytes: Vec<u8>,
+    share: usize,
+    budget: &'a Budget,
+}
+
+impl Body<'_> {
+    fn grow(&mut self, bytes: usize) -> Result<(), Missing> {
+        let take = |left: usize| left.checked_sub(bytes);
+        match self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => {
+                self.share += bytes;
+                Ok(())
+            }
+            Err(_) => Err(Missing::Refused(BUSY)),
+        }
+    }
+}
+
+impl Drop for Body<'_> {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(self.share, Ordering::Relaxed);
+    }
+}
+
+/// Reads a body of the length that its head announced, first from `unread`.
+pub(super) fn read_body<'a>(
+    from: &mut impl Read,
+    unread: &mut Vec<u8>,
+    length: usize,
+    budget: &'a Budget,
+) -> Result<Body<'a>, Missing> {
+    let mut body = Body { bytes: unread.drain(..length.min(unread.len())).collect(), share: 0, budget };
+    while body.bytes.len() < length {
+        let missing = length - body.bytes.len();
+        let piece = if length > SMALL_BODY { missing.min(BODY_PIECE) } else { missing };
+        if length > SMALL_BODY {
+            body.grow(piece)?;
+        }
+        body.bytes.reserve_exact(piece);
+        if from.by_ref().take(piece as u64).read_to_end(&mut body.bytes)? < piece {
+            return Err(INCOMPLETE);
+        }
+    }
+    Ok(body)
+}

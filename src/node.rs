@@ -1,0 +1,183 @@
+//! What a server answers to a call: no sockets, no HTTP.
+//!
+//! A node knows its own URL, the password, the share and the members of its network. Whatever a caller sends gets an
+//! answer; what is refused reveals neither a path nor a proof.
+
+use std::{
+    fmt::Display,
+    io::{self, Read, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::reason,
+    handover::Answer,
+    membership::{Heard, Membership},
+    names::{FileName, Shown},
+    pattern::Pattern,
+    peers::PeerUrl,
+    proof::Password,
+    protocol::{self, Op, Rejection},
+    share::{Share, SharedFile},
+    xmlrpc::Content,
+};
+
+/// How much of a file is read and sent at a time.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// How often refused proofs are logged: whoever guesses passwords does not fill the disk with it.
+const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
+
+/// One server of the network.
+pub(crate) struct Node {
+    own: PeerUrl,
+    password: Password,
+    share: Share,
+    members: Arc<Mutex<Membership>>,
+    started: Instant,
+    on_told: Box<dyn Fn() + Send + Sync>,
+    refusals: Mutex<Refusals>,
+}
+
+/// Refused proofs since they were last logged.
+#[derive(Default)]
+struct Refusals {
+    logged: Option<Instant>,
+    since: u64,
+}
+
+impl Node {
+    /// A node that calls itself `own`; `started` is the zero of the members' clock. `on_told` runs whenever a caller
+    /// has told of peers.
+    pub(crate) fn new(
+        own: PeerUrl,
+        password: Password,
+        share: Share,
+        members: Arc<Mutex<Membership>>,
+        started: Instant,
+        on_told: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self { own, password, share, members, started, on_told, refusals: Mutex::default() }
+    }
+
+    /// Answers one call. `accepts_raw`: the caller takes a file's own bytes in place of XML. `caller` is its address.
+    pub(crate) fn answer(&self, call: &[u8], accepts_raw: bool, caller: &str) -> Answer {
+        let op = protocol::read_call(call, |proof| self.password.accepts(proof, self.own.as_str()));
+        let answer = match op {
+            Ok(Op::Merge(urls)) => Ok(self.merge(&urls, caller)),
+            Ok(Op::List(pattern)) => self.list(&pattern),
+            Ok(Op::Fetch(name)) => self.fetch(&name, accepts_raw, caller),
+            Err(Rejection::Proof) => {
+                self.log_refusal(caller);
+                return Answer::Message(protocol::write_refusal());
+            }
+            Err(Rejection::Fault(text)) => Err(text),
+        };
+        answer.unwrap_or_else(|text| {
+            log::debug!("{caller} gets a fault: {}", Shown(&text));
+            Answer::Message(protocol::write_fault(&text))
+        })
+    }
+
+    fn merge(&self, urls: &[String], caller: &str) -> Answer {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = members.told(urls, self.started.elapsed());
+        let answer = protocol::write_peers(members.listed());
+        drop(members);
+        log_heard(&heard, &caller);
+        (self.on_told)();
+        Answer::Message(answer)
+    }
+
+    fn list(&self, pattern: &str) -> Result<Answer, String> {
+        let pattern = Pattern::new(pattern).map_err(|bad| format!("could not use the pattern: {bad}"))?;
+        let names = self
+            .share
+            .list(&|name| pattern.is_found_in(name))
+            .map_err(|error| format!("could not list the directory: {}", reason(&error)))?;
+        Ok(Answer::Message(protocol::write_listing(&names)))
+    }
+
+    fn fetch(&self, name: &[u8], accepts_raw: bool, caller: &str) -> Result<Answer, String> {
+        let shown = Shown(&String::from_utf8_lossy(name)).to_string();
+        let fault = |error: &io::Error| format!("could not open '{shown}': {}", reason(error));
+        let name = FileName::from_bytes(name).map_err(|bad| format!("could not open '{shown}': {bad}"))?;
+        let mut file = self.share.open_file(&name).map_err(|error| fault(&error))?;
+        let sent = Sent { name, bytes: file.size(), caller: caller.to_owned(), begun: Instant::now() };
+        if accepts_raw {
+            return Ok(Answer::Stream {
+                content_type: "application/octet-stream",
+                length: file.size(),
+                body: Box::new(move |out| sent.log(copy(&mut file, out))),
+            });
+        }
+        let size = file.size();
+        let content = Content::measure(&mut file, size).map_err(|error| fault(&error))?;
+        file.rewind().map_err(|error| fault(&error))?;
+        Ok(Answer::Stream {
+            content_type: "text/xml",
+            length: content.length(),
+            body: Box::new(move |out| sent.log(content.write(&mut file, out))),
+        })
+    }
+
+    /// Logs a refusal, or only counts it when one has been logged just now.
+    fn log_refusal(&self, caller: &str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.since += 1;
+        if refusals.logged.is_some_and(|logged| logged.elapsed() < REFUSALS_LOGGED_EVERY) {
+            return;
+        }
+        let count = std::mem::take(&mut refusals.since);
+        refusals.logged = Some(Instant::now());
+        drop(refusals);
+        let others = if count > 1 { format!(" ({} more since the last time)", count - 1) } else { String::new() };
+        log::warn!(
+            "refused {caller}: its proof is wrong; another password, or it calls this server by another URL than {}{others}",
+            self.own
+        );
+    }
+}
+
+/// Says in the log whom one has heard of, and from whom.
+pub(crate) fn log_heard(heard: &Heard, from: &dyn Display) {
+    for peer in &heard.new {
+        log::info!("{peer} joined, says {from}");
+    }
+    if heard.ignored > 0 {
+        log::info!("ignored {} peers of which {from} told: no http://HOST:PORT, or too many", heard.ignored);
+    }
+}
+
+/// A file on its way, for the log.
+struct Sent {
+    name: FileName,
+    bytes: u64,
+    caller: String,
+    begun: Instant,
+}
+
+impl Sent {
+    fn log(self, result: io::Result<()>) -> io::Result<()> {
+        let Self { name, bytes, caller, begun } = self;
+        let seconds = begun.elapsed().as_secs_f64();
+        match &result {
+            Ok(()) => log::info!("sent '{name}' to {caller}: {bytes} bytes in {seconds:.3} s"),
+            Err(error) => log::warn!("could not send '{name}' to {caller}: {}", reason(error)),
+        }
+        result
+    }
+}
+
+/// Copies a file to the caller in large pieces.
+fn copy(file: &mut SharedFile, out: &mut dyn Write) -> io::Result<()> {
+    let size = usize::try_from(file.size()).unwrap_or(PIECE_BYTES);
+    let mut piece = vec![0; size.clamp(1, PIECE_BYTES)];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(()),
+            count => out.write_all(&piece[..count])?,
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What a person sees meanwhile: messages, one line each, and on a terminal bars below them, all on standard error.
+//!
+//! A client's messages are a tool's, with the program's name before them; a server's are a log, with the time. Whatever
+//! is printed while bars are shown goes through [`aside`], so that neither garbles the other. Standard error may be
+//! closed or full: what cannot be written is dropped.
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use indicatif::{BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::names::FileName;
+
+/// How often a second the bars are drawn at most.
+const DRAWS_PER_SECOND: u8 = 10;
+
+/// How often the figures of the total change: faster, and nobody could read them.
+const FIGURES_EVERY: Duration = Duration::from_millis(100);
+
+/// A file has a line of its own only when it takes longer: thousands of small ones would only flicker.
+const SHOWN_AFTER: Duration = Duration::from_millis(300);
+
+/// How messages look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// `tinyp2p: warning: TEXT`
+    Tool,
+    /// `2026-01-31T23:59:59Z warning: TEXT`
+    Log,
+}
+
+/// The bars of this process, if there are any.
+static BARS: OnceLock<MultiProgress> = OnceLock::new();
+
+/// Sends messages of this level and above to standard error. To be called once.
+pub(crate) fn start(style: Style, level: LevelFilter) {
+    log::set_max_level(level);
+    // A second call finds the first logger in place, which is just as good.
+    let _ = log::set_boxed_logger(Box::new(Logger(style)));
+}
+
+/// Runs something that prints while the bars are out of the way.
+pub(crate) fn aside<T>(print: impl FnOnce() -> T) -> T {
+    match BARS.get() {
+        Some(bars) => bars.suspend(print),
+        None => print(),
+    }
+}
+
+struct Logger(Style);
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // The libraries' own messages are about sockets and buffers; nobody asked for them.
+        metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let prefix = match self.0 {
+            Style::Tool => "tinyp2p:".to_owned(),
+            Style::Log => humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        };
+        let level = match record.level() {
+            Level::Error if self.0 == Style::Log => " error:",
+            Level::Warn => " warning:",
+            _ => "",
+        };
+        // In one write, so that no other process's output comes between.
+        let line = format!("{prefix}{level} {}\n", record.args());
+        let _ = aside(|| io::stderr().write_all(line.as_bytes()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// The bars of one run over many files: a total, and a line for each file that is under way for longer.
+pub(crate) struct Progress {
+    total: Option<Total>,
+}
+
+struct Total {
+    bars: MultiProgress,
+    bar: ProgressBar,
+    files: u64,
+    bytes: AtomicU64,
+    begun: Instant,
+    figures_changed: Mutex<Instant>,
+}
+
+impl Progress {
+    /// Shows bars for so many files, if standard error is a terminal that can show them and messages are wanted.
+    pub(crate) fn start(files: usize) -> Self {
+        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+        if files == 0 || is_dumb || !io::stderr().is_terminal() || log::max_level() < LevelFilter::Info {
+            return Self { total: None };
+        }
+        let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+        let bars = BARS.get_or_init(|| MultiProgress::with_draw_target(target)).clone();
+        let files = files as u64;
+        let bar = bars.add(ProgressBar::new(files).with_style(style("[{wide_bar}] {pos}/{len} files{msg}")));
+        let now = Instant::now();
+        let bytes = AtomicU64::new(0);
+        Self { total: Some(Total { bars, bar, files, bytes, begun: now, figures_changed: Mutex::new(now) }) }
+    }
+
+    /// The progress of one file that is being fetched.
+    pub(crate) fn file<'a>(&'a self, name: &'a FileName) -> FileProgress<'a> {
+        FileProgress { total: self.total.as_ref(), name, begun: Instant::now(), length: None, bytes: 0, bar: None }
+    }
+
+    /// Says that so many files are done with, for good or ill.
+    pub(crate) fn advance(&self, files: usize) {
+        if let Some(total) = &self.total {
+            total.bar.inc(files as u64);
+            total.show_figures();
+        }
+    }
+
+    /// Takes all bars away.
+    pub(crate) fn finish(&self) {
+        if let Some(total) = &self.total {
+            total.bar.finish_and_clear();
+            let _ = total.bars.clear();
+        }
+    }
+}
+
+impl Total {
+    fn show_figures(&self) {
+        let mut changed = self.figures_changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.elapsed() < FIGURES_EVERY {
+            return;
+        }
+        *changed = Instant::now();
+        drop(changed);
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let done = self.bar.position();
+        let mut figures = format!(", {}, {}/s", BinaryBytes(bytes), BinaryBytes(rate(bytes, seconds)));
+        if done > 0 {
+            // Nobody knows how large the files are that wait: one of them is taken to last as long as one that is done.
+            let left = Duration::try_from_secs_f64(seconds * (self.files - done) as f64 / done as f64);
+            figures += &format!(", {:#}", HumanDuration(left.unwrap_or(Duration::MAX)));
+        }
+        self.bar.set_message(figures);
+    }
+}
+
+/// One file under way; its line is gone when this is dropped.
+pub(crate) struct FileProgress<'a> {
+    total: Option<&'a Total>,
+    name: &'a FileName,
+    begun: Instant,
+    length: Option<u64>,
+    bytes: u64,
+    bar: Option<ProgressBar>,
+}
+
+impl FileProgress<'_> {
+    /// Says how many bytes the file has, if that is known.
+    pub(crate) fn expect(&mut self, bytes: u64) {
+        self.length = Some(bytes);
+    }
+
+    /// Says that so many more bytes have come.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        let Some(total) = self.total else { return };
+        self.bytes += bytes as u64;
+        total.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        total.show_figures();
+        if self.bar.is_none() && self.begun.elapsed() > SHOWN_AFTER {
+            let bar = match self.length {
+                Some(length) => ProgressBar::new(length).with_style(style("{wide_msg} {percent:>3}% {binary_bytes_per_sec}")),
+                None => ProgressBar::no_length().with_style(style("{wide_msg} {binary_bytes} {binary_bytes_per_sec}")),
+            };
+            self.bar = Some(total.bars.insert_before(&total.bar, bar.with_message(self.name.to_string())));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.bytes);
+        }
+    }
+}
+
+impl Drop for FileProgress<'_> {
+    fn drop(&mut self) {
+        if let (Some(total), Some(bar)) = (self.total, &self.bar) {
+            bar.finish_and_clear();
+            total.bars.remove(bar);
+        }
+    }
+}
+
+/// What has been done, for the summary: `3 files, 1.20 MiB in 0.3 s (4.00 MiB/s)`.
+pub(crate) fn tally(files: usize, bytes: u64, time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    let plural = if files == 1 { "" } else { "s" };
+    format!("{files} file{plural}, {} in {seconds:.1} s ({}/s)", BinaryBytes(bytes), BinaryBytes(rate(bytes, seconds)))
+}
+
+fn rate(bytes: u64, seconds: f64) -> u64 {
+    (bytes as f64 / seconds.max(0.001)) as u64
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates are fixed and well-formed").progress_chars("=> ")
+}

@@ -1,0 +1,187 @@
+//! One peer as seen from here: merge, list and fetch over HTTP.
+//!
+//! A call ends with an answer or a [`Failure`], within the silence limit plus the time in which bytes flow. Nothing is
+//! followed (redirects), unpacked (gzip) or sent through a proxy: a peer answers itself or not at all.
+
+mod silence;
+
+use std::{
+    io::{self, BufReader, Read, Write},
+    time::Duration,
+};
+
+use ureq::{
+    Agent, Body,
+    http::{Response, header},
+    unversioned::transport::{Connector, TcpConnector},
+};
+
+use crate::{
+    error::{Failure, reason},
+    names::FileName,
+    peers::PeerUrl,
+    proof::Password,
+    protocol,
+};
+
+use silence::{Addresses, SilenceLimit};
+
+/// Idle connections kept over all peers; each is a descriptor here and a place there.
+const MAX_IDLE: usize = 64;
+
+/// The most bytes of an answer's head.
+const MAX_HEAD_BYTES: usize = 16 << 10;
+
+/// The buffer in which content arrives: as much as one read of a fast connection brings.
+const INPUT_BYTES: usize = 256 << 10;
+
+/// How much is copied at a time.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// The media type of a file's own bytes, which our servers send to callers that accept it.
+const RAW: &str = "application/octet-stream";
+
+/// Where the content of a file goes.
+pub(crate) trait Landing: Write {
+    /// Says how many bytes are to come, when that is known beforehand.
+    fn expect(&mut self, bytes: u64);
+}
+
+/// Calls peers with one password; cheap to clone into threads, which then share its connections.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    agent: Agent,
+    password: Password,
+    silence: Duration,
+}
+
+impl Caller {
+    /// Calls with this password; a peer may be silent for so long.
+    pub(crate) fn new(password: Password, silence: Duration, connections_per_peer: usize) -> Self {
+        let config = Agent::config_builder()
+            .proxy(None)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("tinyp2p/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("")
+            .timeout_resolve(Some(silence))
+            .timeout_connect(Some(silence))
+            .max_response_header_size(MAX_HEAD_BYTES)
+            .input_buffer_size(INPUT_BYTES)
+            .max_idle_connections(MAX_IDLE)
+            .max_idle_connections_per_host(connections_per_peer)
+            .build();
+        let connector = TcpConnector::default().chain(SilenceLimit(silence));
+        Self { agent: Agent::with_parts(config, connector, Addresses::default()), password, silence }
+    }
+
+    /// Op 0: tells `peer` of these peers; what it knows then, as it says it.
+    pub(crate) fn merge<'a>(
+        &self,
+        peer: &PeerUrl,
+        peers: impl IntoIterator<Item = &'a PeerUrl>,
+    ) -> Result<Vec<String>, Failure> {
+        let call = protocol::write_merge(&self.password.proof(peer.as_str()), peers);
+        protocol::read_peers(BufReader::new(self.post(peer, &call, "text/xml")?.into_body().into_reader()))
+    }
+
+    /// Op 1: the names in which `peer` finds the pattern, handed over one by one as the bytes that came.
+    pub(crate) fn list(&self, peer: &PeerUrl, pattern: &str, each: &mut dyn FnMut(&[u8])) -> Result<(), Failure> {
+        let call = protocol::write_list(&self.password.proof(peer.as_str()), pattern);
+        protocol::read_listing(BufReader::new(self.post(peer, &call, "text/xml")?.into_body().into_reader()), each)
+    }
+
+    /// Op 2: the content of a file into `landing`; its number of bytes. When this fails, a part of it may have landed.
+    pub(crate) fn fetch(&self, peer: &PeerUrl, name: &FileName, landing: &mut dyn Landing) -> Result<u64, Failure> {
+        let call = protocol::write_fetch(&self.password.proof(peer.as_str()), name);
+        let answer = self.post(peer, &call, "application/octet-stream, text/xml")?;
+        let is_raw = answer.headers().get(header::CONTENT_TYPE).is_some_and(|media| media == RAW);
+        if answer.headers().contains_key(header::CONTENT_ENCODING) {
+            return Err(Failure::Malformed("compressed, which was not asked for".to_owned()));
+        }
+        let length = answer.body().content_length();
+        let mut body = answer.into_body().into_reader();
+        match length {
+            Some(length) if is_raw => {
+                landing.expect(length);
+                copy(&mut body, length, landing)
+            }
+            None if is_raw => Err(Failure::Malformed("raw content without a length".to_owned())),
+            _ => protocol::read_content(&mut BufReader::with_capacity(PIECE_BYTES, body), landing),
+        }
+    }
+
+    /// How long a peer may be silent.
+    pub(crate) fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// Ends all calls, now and in future.
+    pub(crate) fn shut_down(&self) {
+        self.agent.clone().shutdown();
+    }
+
+    /// Posts a call; an answer that is not 200 is a failure. A kept connection may have been closed over there in the
+    /// very moment in which we used it, so a call whose connection broke before a byte came is made once more: every
+    /// op may be repeated.
+    fn post(&self, peer: &PeerUrl, call: &[u8], accept: &str) -> Result<Response<Body>, Failure> {
+        let post = || {
+            self.agent
+                .post(format!("{peer}/RPC2"))
+                .header(header::CONTENT_TYPE, "text/xml")
+                .header(header::ACCEPT, accept)
+                .send(call)
+        };
+        let answer = post().or_else(|error| if is_stale(&error) { post() } else { Err(error) });
+        let answer = answer.map_err(|error| self.explain(error))?;
+        match answer.status().as_u16() {
+            200 => Ok(answer),
+            status => Err(Failure::Status(status)),
+        }
+    }
+
+    fn explain(&self, error: ureq::Error) -> Failure {
+        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, UnexpectedEof};
+        match error {
+            ureq::Error::Timeout(_) => Failure::Unreachable(format!(
+                "no answer within {} s (is there a firewall in between?)",
+                self.silence.as_secs()
+            )),
+            ureq::Error::HostNotFound => Failure::Unreachable("the name of the host is unknown".to_owned()),
+            ureq::Error::Io(error) => match error.kind() {
+                ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable => {
+                    Failure::Unreachable(reason(&error))
+                }
+                UnexpectedEof => Failure::Broken("no answer came".to_owned()),
+                _ => Failure::from(error),
+            },
+            other => Failure::Malformed(format!("not HTTP: {other}")),
+        }
+    }
+}
+
+/// Whether a kept connection had been closed by the peer when it was used again.
+fn is_stale(error: &ureq::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error, ureq::Error::Io(error)
+        if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
+}
+
+/// Copies a body of known length, to its very end: only then is the connection free for the next call.
+fn copy(body: &mut dyn Read, length: u64, landing: &mut dyn Landing) -> Result<u64, Failure> {
+    let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(length).unwrap_or(PIECE_BYTES).max(1))];
+    let mut copied = 0;
+    loop {
+        match body.read(&mut piece) {
+            Ok(0) if copied == length => return Ok(copied),
+            Ok(0) => return Err(Failure::Broken(format!("after {copied} of {length} bytes"))),
+            Ok(count) => {
+                landing.write_all(&piece[..count]).map_err(Failure::Local)?;
+                copied += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::from(error)),
+        }
+    }
+}

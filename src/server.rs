@@ -1,0 +1,154 @@
+//! A server: share, node, endpoint, door and gossip, put together; start and stop.
+//!
+//! It listens before it says its URL, says its URL before it joins, and from then on ends only when it is asked to.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, ErrorKind, Write},
+    net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs},
+    process::ExitCode,
+    sync::{Arc, Mutex, mpsc},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    cli,
+    door::{self, Door},
+    endpoint::{Answering, Endpoint},
+    error::Error,
+    gossip::{self, News},
+    handover::Handover,
+    membership::Membership,
+    node::Node,
+    peers::PeerUrl,
+    proof::Password,
+    remote::Caller,
+    share::Share,
+    signals,
+};
+
+/// How often another free port is tried when the one that was free for the first address of a host is taken for another.
+const FREE_PORT_ATTEMPTS: u32 = 16;
+
+/// Connections kept open to one peer: a server calls each only now and then.
+const CONNECTIONS_PER_PEER: usize = 1;
+
+/// Serves until a signal comes.
+pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
+    let started = Instant::now();
+    let cli::Server { host, port, peers, bind, announce, common } = options;
+    let share = Share::open(&common.dir).map_err(|cause| Error::Directory { path: common.dir.clone(), cause })?;
+    let (news, newest) = mpsc::channel();
+    let (end, ended) = mpsc::channel();
+    signals::watch(move |_| {
+        // A server that has not come so far as to wait for this ends after the grace.
+        let _ = end.send(());
+        0
+    })
+    .map_err(Error::Start)?;
+
+    let (listeners, free_port) = listen(&host, port, bind, common.silence)?;
+    let own = PeerUrl::new(&host, if port == 0 { free_port } else { port })
+        .expect("the command line takes only hosts that make a URL");
+    let seed = fastrand::u64(..);
+    let members = Membership::new(own.clone(), peers, Some(announce), started.elapsed(), seed);
+    let members = Arc::new(Mutex::new(members));
+    let told = news.clone();
+    let on_told = Box::new(move || {
+        // There is nobody to tell before the gossip starts and after it has ended.
+        let _ = told.send(News::Changed);
+    });
+    let node = Node::new(own.clone(), password.clone(), share, Arc::clone(&members), started, on_told);
+
+    let private = private_directory().map_err(Error::Start)?;
+    let door = open_door(listeners, node, &private, common.silence).map_err(Error::Start)?;
+    // A reader that has gone away does not end a server.
+    let _ = writeln!(io::stdout(), "{own}").and_then(|()| io::stdout().flush());
+    let caller = Caller::new(password, common.silence, CONNECTIONS_PER_PEER);
+    gossip::start(members, caller.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
+
+    ended.recv().expect("the thread that waits for signals lives as long as the server");
+    let _ = news.send(News::Over);
+    caller.shut_down();
+    door.close();
+    drop(private);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Listens on all addresses of the host, or where `bind` says; gives the port too, which is a free one for 0.
+fn listen(
+    host: &str,
+    port: u16,
+    bind: Option<SocketAddr>,
+    silence: Duration,
+) -> Result<(Vec<TcpListener>, u16), Error> {
+    let addresses = match bind {
+        Some(address) => vec![address],
+        None => resolve(host, port)?,
+    };
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match listen_on_all(&addresses, silence) {
+            Err((_, cause)) if cause.kind() == ErrorKind::AddrInUse && port == 0 && attempts < FREE_PORT_ATTEMPTS => {}
+            Err((address, cause)) => return Err(Error::Listen { address, cause }),
+            Ok(listening) => return Ok(listening),
+        }
+    }
+}
+
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let resolved = (host, port).to_socket_addrs().map_err(|cause| Error::Resolve { host: host.to_owned(), cause })?;
+    let distinct: BTreeSet<SocketAddr> = resolved.collect();
+    Ok(distinct.into_iter().collect())
+}
+
+/// One listener for each address, all on the port of the first. An address that this machine does not have, such as
+/// that of an IPv6 that is switched off, is passed over as long as there is another.
+fn listen_on_all(
+    addresses: &[SocketAddr],
+    silence: Duration,
+) -> Result<(Vec<TcpListener>, u16), (SocketAddr, io::Error)> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    let mut port = 0;
+    let mut missing = None;
+    for &(mut address) in addresses {
+        if address.port() == 0 {
+            address.set_port(port);
+        }
+        match door::listen(address, silence) {
+            Ok(listener) => {
+                port = listener.local_addr().map_err(|cause| (address, cause))?.port();
+                listeners.push(listener);
+            }
+            Err(cause) if cause.kind() == ErrorKind::AddrNotAvailable => missing = Some((address, cause)),
+            Err(cause) => return Err((address, cause)),
+        }
+    }
+    match missing {
+        Some(missing) if listeners.is_empty() => Err(missing),
+        _ => Ok((listeners, port)),
+    }
+}
+
+/// Where the private socket lies: below the system's temporary directory, for this user only, gone at the end.
+fn private_directory() -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix("tinyp2p-").tempdir()
+}
+
+fn open_door(listeners: Vec<TcpListener>, node: Node, private: &TempDir, silence: Duration) -> io::Result<Door> {
+    let handover = Arc::new(Handover::default());
+    let answering: Answering = Arc::new(move |call, accepts_raw, caller| node.answer(call, accepts_raw, caller));
+    let (directory, table) = (private.path().to_owned(), Arc::clone(&handover));
+    let start_endpoint = move || {
+        let endpoint = Endpoint::start(&directory, Arc::clone(&answering), Arc::clone(&table))?;
+        Ok((endpoint.path().to_owned(), Box::new(endpoint) as Box<dyn Send + Sync>))
+    };
+    Door::open(listeners, Box::new(start_endpoint), handover, silence)
+}

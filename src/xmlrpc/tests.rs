@@ -1,0 +1,210 @@
+//! What a reader of XML-RPC must take, refuse and survive, and what a writer must produce.
+
+use std::io::{self, BufRead, Read};
+
+use super::*;
+
+/// Every fixture: its name, its request and its response.
+macro_rules! wire {
+    ($($name:literal),*) => {
+        [$((
+            $name,
+            include_bytes!(concat!("../../tests/integration/wire/", $name, ".request.xml")),
+            include_bytes!(concat!("../../tests/integration/wire/", $name, ".response.xml")),
+        )),*]
+    };
+}
+
+const WIRE: [(&str, &[u8], &[u8]); 13] = wire![
+    "fetch-binary",
+    "fetch-crlf",
+    "fetch-empty",
+    "fetch-missing",
+    "fetch-text",
+    "fetch-utf8",
+    "list-all",
+    "list-bad-pattern",
+    "list-none",
+    "list-pattern",
+    "peers",
+    "peers-merge",
+    "wrong-password"
+];
+
+const PROOF: &str = "5cb6b6025f3d6288f24f52786378a79a";
+const LIMIT: u64 = 1024 * 1024;
+
+fn response(name: &str) -> &'static [u8] {
+    WIRE.iter().find(|(found, ..)| *found == name).unwrap().2
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.as_bytes().to_vec())
+}
+
+/// Input that gives at most `step` bytes a read.
+struct Dribble<'a> {
+    rest: &'a [u8],
+    step: usize,
+}
+
+impl Read for Dribble<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.read(buffer)?;
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl BufRead for Dribble<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(&self.rest[..self.step.min(self.rest.len())])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.rest = &self.rest[amount..];
+    }
+}
+
+/// What reading strings gives, in a form that can be compared.
+fn strings_of(input: impl BufRead, depth: usize) -> Result<(Reply<()>, Vec<Vec<u8>>), String> {
+    let mut strings = Vec::new();
+    let reply = read_strings(input, depth, LIMIT, &mut |string| {
+        strings.push(string.to_vec());
+        Ok(())
+    });
+    reply.map(|reply| (reply, strings)).map_err(|error| error.to_string())
+}
+
+fn content_of(input: impl BufRead) -> Result<(Reply<u64>, Vec<u8>), String> {
+    let mut sink = Vec::new();
+    read_content(input, &mut sink).map(|reply| (reply, sink)).map_err(|error| error.to_string())
+}
+
+/// The content of an answer that holds some.
+fn content(document: &[u8]) -> Vec<u8> {
+    let (reply, content) = content_of(document).unwrap();
+    assert_eq!(reply, Reply::Value(content.len() as u64));
+    content
+}
+
+fn answer(value: &str) -> Vec<u8> {
+    format!("<methodResponse><params><param>{value}</param></params></methodResponse>").into_bytes()
+}
+
+fn call(value: &str) -> Vec<u8> {
+    format!("<methodCall><methodName>f</methodName><params><param>{value}</param></params></methodCall>").into_bytes()
+}
+
+fn param(value: &str) -> Result<Value, String> {
+    let call = read_call(&call(value)).map_err(|error| error.to_string())?;
+    assert_eq!(call.params.len(), 1);
+    Ok(call.params.into_iter().next().unwrap())
+}
+
+/// The response document for a file of these bytes.
+fn written(bytes: &[u8]) -> Vec<u8> {
+    let content = Content::measure(&mut &bytes[..], bytes.len() as u64).unwrap();
+    let mut document = Vec::new();
+    content.write(&mut &bytes[..], &mut document).unwrap();
+    assert_eq!(document.len() as u64, content.length());
+    document
+}
+
+#[test]
+fn requests_of_the_original_are_read_and_written_byte_for_byte() {
+    for (name, request, _) in WIRE {
+        let (proof, op, arg) = match name {
+            "fetch-binary" => (PROOF, 2, text("bin.dat")),
+            "fetch-crlf" => (PROOF, 2, text("crlf.txt")),
+            "fetch-empty" => (PROOF, 2, text("empty")),
+            "fetch-missing" => (PROOF, 2, text("nope")),
+            "fetch-text" => (PROOF, 2, text("file0")),
+            "fetch-utf8" => (PROOF, 2, text("utf8.txt")),
+            "list-all" => (PROOF, 1, text("")),
+            "list-bad-pattern" => (PROOF, 1, text("(")),
+            "list-none" => (PROOF, 1, text("zzz")),
+            "list-pattern" => (PROOF, 1, text("file*")),
+            "peers" => (PROOF, 0, Value::Array(vec![])),
+            "peers-merge" => {
+                (PROOF, 0, Value::Array(vec![text("http://127.0.0.1:33330"), text("http://127.0.0.1:33331")]))
+            }
+            _ => ("00000000000000000000000000000000", 0, Value::Array(vec![])),
+        };
+        let params = vec![text(proof), Value::Int(op), arg];
+        assert_eq!(write_call("f", &params), request, "{name}");
+        assert_eq!(read_call(request).unwrap(), Call { method: "f".into(), params }, "{name}");
+    }
+}
+
+#[test]
+fn contents_of_the_original_are_read_byte_for_byte() {
+    assert_eq!(content(response("fetch-binary")), (0..=255).collect::<Vec<u8>>());
+    assert_eq!(content(response("fetch-crlf")), b"a\r\nb\rc\n");
+    assert_eq!(content(response("fetch-empty")), b"");
+    assert_eq!(content(response("fetch-text")), b"hello <b> & world\n");
+    assert_eq!(content(response("fetch-utf8")), "caf\u{e9}\n".as_bytes());
+}
+
+#[test]
+fn contents_are_written_as_the_original_does_where_they_are_plain_text() {
+    for (name, bytes) in [("fetch-empty", ""), ("fetch-text", "hello <b> & world\n"), ("fetch-utf8", "caf\u{e9}\n")] {
+        assert_eq!(written(bytes.as_bytes()), response(name), "{name}");
+    }
+    let crlf = String::from_utf8(response("fetch-crlf").to_vec()).unwrap().replace('\r', "&#13;");
+    assert_eq!(written(b"a\r\nb\rc\n"), crlf.as_bytes());
+}
+
+#[test]
+fn lists_of_the_original_are_read_and_written_byte_for_byte() {
+    for (name, depth, strings) in [
+        ("list-all", 2, &["crlf.txt", "file0", "empty", "utf8.txt", "bin.dat", "file1"][..]),
+        ("list-none", 2, &[]),
+        ("list-pattern", 2, &["file0", "file1"]),
+        ("peers", 1, &["http://127.0.0.1:33330"]),
+        ("peers-merge", 1, &["http://127.0.0.1:33330", "http://127.0.0.1:33331"]),
+    ] {
+        let bytes: Vec<_> = strings.iter().map(|string| string.as_bytes().to_vec()).collect();
+        assert_eq!(strings_of(response(name), depth).unwrap(), (Reply::Value(()), bytes), "{name}");
+        assert_eq!(write_strings(depth, strings), response(name), "{name}");
+        let mut value = Value::Array(strings.iter().map(|string| text(string)).collect());
+        (1..depth).for_each(|_| value = Value::Array(vec![value.clone()]));
+        assert_eq!(write_response(&value), response(name), "{name}");
+        assert!(strings_of(response(name), 3 - depth).is_err(), "{name} at another depth");
+    }
+}
+
+#[test]
+fn faults_and_refusals_of_the_original_are_read_and_written_byte_for_byte() {
+    for (name, message) in [
+        ("fetch-missing", "<type 'exceptions.IOError'>:[Errno 2] No such file or directory: 'nope'"),
+        ("list-bad-pattern", "<class 'sre_constants.error'>:unbalanced parenthesis"),
+    ] {
+        let fault = Fault { code: 1, text: message.into() };
+        assert_eq!(write_fault(&fault), response(name));
+        assert_eq!(content_of(response(name)).unwrap(), (Reply::Fault(fault.clone()), vec![]));
+        assert_eq!(strings_of(response(name), 2).unwrap(), (Reply::Fault(fault), vec![]));
+    }
+    let refusal = response("wrong-password");
+    assert_eq!(write_response(&Value::Boolean(false)), refusal);
+    assert_eq!(content_of(refusal).unwrap().0, Reply::Boolean(false));
+    assert_eq!(strings_of(refusal, 1).unwrap().0, Reply::Boolean(false));
+}
+
+#[test]
+fn a_document_cut_anywhere_is_an_error() {
+    for (name, request, response) in WIRE {
+        let base64 = written(&[0xff; 100]);
+        for document in [response, &base64] {
+            let whole = document.trim_ascii_end().len();
+            for end in 0..whole {
+                assert!(content_of(&document[..end]).is_err(), "{name} cut at {end}");
+                assert!(strings_of(&document[..end], 1).is_err(), "{name} cut at {end}");
+                assert!(strings_of(&document[..end], 2).is_err(), "{name} cut at {end}");
+            }
+        }
+        for end in 0..request.trim_ascii_end().len() {
+            assert!(read_call(&request[..end]).is_err(), "{name} cut at {end}");
+        }
+    }
+}
