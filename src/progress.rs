@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    fmt::Display,
     io::{self, IsTerminal, Write},
     sync::{
         Mutex, OnceLock, PoisonError,
@@ -144,14 +145,15 @@ impl Total {
         }
         *changed = Instant::now();
         drop(changed);
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let elapsed = self.begun.elapsed();
         let bytes = self.bytes.load(Ordering::Relaxed);
         let done = self.bar.position();
-        let mut figures = format!(", {}, {}/s", BinaryBytes(bytes), BinaryBytes(rate(bytes, seconds)));
-        if done > 0 {
-            // Nobody knows how large the files are that wait: one of them is taken to last as long as one that is done.
-            let left = Duration::try_from_secs_f64(seconds * (self.files - done) as f64 / done as f64);
-            figures += &format!(", {:#}", HumanDuration(left.unwrap_or(Duration::MAX)));
+        let mut figures = format!(", {}, {}/s", size(bytes), size(rate(bytes, elapsed)));
+        // Nobody knows how large the files are that wait: one of them is taken to last as long as one that is done.
+        let waiting = u128::from(self.files.saturating_sub(done));
+        if let Some(left) = (elapsed.as_millis() * waiting).checked_div(done.into()) {
+            let left = Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX));
+            figures = format!("{figures}, {:#}", HumanDuration(left));
         }
         self.bar.set_message(figures);
     }
@@ -181,7 +183,9 @@ impl FileProgress<'_> {
         total.show_figures();
         if self.bar.is_none() && self.begun.elapsed() > SHOWN_AFTER {
             let bar = match self.length {
-                Some(length) => ProgressBar::new(length).with_style(style("{wide_msg} {percent:>3}% {binary_bytes_per_sec}")),
+                Some(length) => {
+                    ProgressBar::new(length).with_style(style("{wide_msg} {percent:>3}% {binary_bytes_per_sec}"))
+                }
                 None => ProgressBar::no_length().with_style(style("{wide_msg} {binary_bytes} {binary_bytes_per_sec}")),
             };
             self.bar = Some(total.bars.insert_before(&total.bar, bar.with_message(self.name.to_string())));
@@ -203,13 +207,20 @@ impl Drop for FileProgress<'_> {
 
 /// What has been done, for the summary: `3 files, 1.20 MiB in 0.3 s (4.00 MiB/s)`.
 pub(crate) fn tally(files: usize, bytes: u64, time: Duration) -> String {
-    let seconds = time.as_secs_f64();
     let plural = if files == 1 { "" } else { "s" };
-    format!("{files} file{plural}, {} in {seconds:.1} s ({}/s)", BinaryBytes(bytes), BinaryBytes(rate(bytes, seconds)))
+    let (bytes, rate, seconds) = (size(bytes), size(rate(bytes, time)), time.as_secs_f64());
+    format!("{files} file{plural}, {bytes} in {seconds:.1} s ({rate}/s)")
 }
 
-fn rate(bytes: u64, seconds: f64) -> u64 {
-    (bytes as f64 / seconds.max(0.001)) as u64
+/// A number of bytes for people, in binary units.
+pub(crate) fn size(bytes: u64) -> impl Display {
+    BinaryBytes(bytes)
+}
+
+/// Bytes a second.
+fn rate(bytes: u64, time: Duration) -> u64 {
+    let rate = u128::from(bytes) * 1000 / time.as_millis().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -102,7 +102,9 @@ impl<'a> Downloads<'a> {
         let postponed = std::mem::take(&mut state.postponed);
         if !postponed.is_empty() && !state.is_stopped {
             // What has been fetched since may have left the room that one of them needs: one at a time now.
-            postponed.into_iter().for_each(|name| state.schedule.reopen(name));
+            for name in postponed {
+                state.schedule.reopen(name);
+            }
             state.is_second_pass = true;
             drop(state);
             self.pass(1);
@@ -271,7 +273,8 @@ impl<'a> Downloads<'a> {
 
     fn report(&self, state: &State) {
         let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
-        let directories = if state.directories > 0 { format!(", {} directories", state.directories) } else { String::new() };
+        let directories =
+            if state.directories > 0 { format!(", {} directories", state.directories) } else { String::new() };
         log::info!("saved {done}, {} already here, {} failed{directories}", state.here, state.failed);
     }
 

@@ -57,8 +57,8 @@ impl Listings {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 peers.get(index).map(|peer| (index, peer))
             } {
-                let is_too_late = is_anyone_silent.load(Ordering::Relaxed)
-                    && begun.elapsed() >= caller.silence() * SILENCES_TO_SPEND;
+                let is_too_late =
+                    is_anyone_silent.load(Ordering::Relaxed) && begun.elapsed() >= caller.silence() * SILENCES_TO_SPEND;
                 let answer = if is_too_late {
                     Err(Failure::Unreachable("not tried, for too many others are silent".to_owned()))
                 } else {
@@ -113,9 +113,9 @@ impl Listings {
         let mut lines = String::new();
         for (name, holders) in holders {
             if all {
-                lines += &format!("{}\t{}\n", results.name(name), holders.join(" "));
+                lines.extend([&*results.name(name), "\t", &holders.join(" "), "\n"]);
             } else if !arrivals.holds(name) {
-                lines += &format!("{}\n", results.name(name));
+                lines.extend([&*results.name(name), "\n"]);
             }
         }
         results.print(&lines)
@@ -127,9 +127,8 @@ impl Listings {
         let mut known = HashMap::new();
         for (peer, names) in self.names.iter().enumerate() {
             for name in names {
-                let wanted = *known
-                    .entry(name)
-                    .or_insert_with(|| (!arrivals.holds(name)).then(|| schedule.want(name.clone())));
+                let wanted =
+                    *known.entry(name).or_insert_with(|| (!arrivals.holds(name)).then(|| schedule.want(name.clone())));
                 if let Some(wanted) = wanted {
                     schedule.add_holder(wanted, peer);
                 }

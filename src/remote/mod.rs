@@ -100,7 +100,8 @@ impl Caller {
         if answer.headers().contains_key(header::CONTENT_ENCODING) {
             return Err(Failure::Malformed("compressed, which was not asked for".to_owned()));
         }
-        let length = answer.body().content_length();
+        // Not as ureq sees it, to which an empty body has no length.
+        let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let mut body = answer.into_body().into_reader();
         match length {
             Some(length) if is_raw => {

@@ -104,12 +104,7 @@ pub(super) struct Addresses {
 }
 
 impl Resolver for Addresses {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.authority().map(ToString::to_string).unwrap_or_default();
         let known = || self.known.lock().expect("no thread panics while it holds the addresses");
         if let Some((since, addresses)) = known().get(&host)
