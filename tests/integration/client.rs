@@ -282,17 +282,18 @@ fn the_next_holder_is_asked_when_one_fails() {
 fn names_that_could_do_harm_are_reported_and_skipped() {
     let parent = Dir::new();
     fs::create_dir(parent.join("here")).unwrap();
+    // Of many only the first ones are named.
     let bad: &[&[u8]] = &[
+        b"../escaped",
+        b"escape\x1b[2J",
+        b"sub/file",
         b"",
         b".",
         b"..",
-        b"../escaped",
         b"/tmp/tinyp2p-absolute",
-        b"sub/file",
         b"back\\slash",
         b"line\nbreak",
         b"tab\there",
-        b"escape\x1b[2J",
         b"delete\x7f",
         "c1\u{9b}31m".as_bytes(),
         b"zero\0byte",
@@ -523,11 +524,11 @@ fn what_is_told_of_others_is_escaped() {
     let evil = "\u{1b}[2J\u{202e}\u{9b}31m\r\ntinyp2p: forged";
     let name = "right\u{202e}to left";
     let peer = FakePeer::sharing([("faulty", Reply::fault(evil)), (name, text("content"))]);
-    // Standard output is checked by eye: whatever is shown holds no control or format character.
     let run = download(&here, peer.url()).run();
     assert_eq!(run.code(), Some(1), "{run}");
     let lines = run.stdout.clone();
     let run = run.ends(1, &lines.lines().collect::<Vec<_>>(), &["faulty", "\\u{1b}[2J\\u{202e}\\u{9b}31m"]);
+    assert_eq!(run.stdout, format!("{name}\n"), "what is no terminal gets the name as it is");
     assert!(run.stderr.lines().all(|line| line != "tinyp2p: forged"), "{run}");
     assert_eq!(here.names(), [name]);
 }

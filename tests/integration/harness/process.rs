@@ -127,8 +127,8 @@ fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
 
 impl Run {
     /// Fails unless the command ended with this status, standard output is exactly these lines in any order, and
-    /// standard error tells of each of these things. Whatever was told must be safe to show on a terminal, and must
-    /// not hold the password.
+    /// standard error tells of each of these things. Standard error must be safe to show on a terminal, and must not
+    /// hold the password.
     #[track_caller]
     pub(crate) fn ends(self, status: i32, saved: &[&str], told: &[&str]) -> Self {
         let mut wrong = Vec::new();
@@ -146,8 +146,8 @@ impl Run {
                 .filter(|text| !self.stderr.contains(**text))
                 .map(|text| format!("standard error lacks {text:?}")),
         );
-        if let Some(found) = unsafe_to_show(&self.stderr).or(unsafe_to_show(&self.stdout)) {
-            wrong.push(format!("the output holds {found:?}"));
+        if let Some(found) = unsafe_to_show(&self.stderr) {
+            wrong.push(format!("standard error holds {found:?}"));
         }
         if self.stderr.contains(PASSWORD) || self.stderr.contains("panicked") {
             wrong.push("standard error holds the password or a panic".to_owned());

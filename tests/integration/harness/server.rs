@@ -18,6 +18,9 @@ use super::{Dir, PASSWORD, PATIENCE, eventually, process::unsafe_to_show};
 /// The Python peer, which is the second implementation of the protocol that the tests compare with.
 const PYTHON_PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/peer.py");
 
+/// How many lines of a log a failure shows.
+const SHOWN_LINES: usize = 30;
+
 /// A server about to be started.
 pub(crate) struct Serve<'a> {
     dir: &'a Dir,
@@ -200,7 +203,10 @@ impl Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, called {:?}, has said:\n{}", self.command, self.url, self.log())
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+        writeln!(f, "{}, called {:?}, has said at last:\n{}", self.command, self.url, last.join("\n"))
     }
 }
 
