@@ -36,9 +36,6 @@ use crate::{
 /// How often another free port is tried when the one that was free for the first address of a host is taken for another.
 const FREE_PORT_ATTEMPTS: u32 = 16;
 
-/// Connections kept open to one peer: a server calls each only now and then.
-const CONNECTIONS_PER_PEER: usize = 1;
-
 /// Serves until a signal comes.
 pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
     let started = Instant::now();
@@ -73,7 +70,8 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     // A reader that has gone away does not end a server.
     let _ = writeln!(io::stdout(), "{own}").and_then(|()| io::stdout().flush());
     introduce(&own, &dir, census);
-    let caller = Caller::new(password, common.silence, CONNECTIONS_PER_PEER);
+    // It calls each peer only now and then: a connection that is kept would only cost both sides.
+    let caller = Caller::new(password, common.silence, 0);
     gossip::start(members, caller.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
 
     ended.recv().expect("the thread that waits for signals lives as long as the server");

@@ -212,15 +212,91 @@ fn joined(size: usize, seed: u64) -> World {
     world
 }
 
+/// A tenth joins through the first server and dies, then the others join through it.
+fn joined_among_dead(size: usize, seed: u64) -> World {
+    let mut world = World::new(size, seed);
+    world.start(0, &[]);
+    let order: Vec<usize> = (1..size).collect();
+    let (dying, living) = order.split_at(size / 10);
+    for &number in dying {
+        world.start(number, &[0]);
+    }
+    world.run_until(Duration::from_secs(10));
+    for &number in dying {
+        world.stop(number);
+    }
+    for &number in living {
+        let time = world.now + PERIOD.mul_f64(world.random.f64());
+        world.at(time, Event::Start(number));
+    }
+    world.run_until(world.now + PERIOD);
+    world
+}
+
+fn restarts(world: &World, times: usize) -> Vec<f64> {
+    let size = world.servers.len();
+    let mut world = world.clone();
+    let mut took = Vec::new();
+    for _ in 0..times {
+        let number = world.random.usize(..size);
+        world.stop(number);
+        world.run_until(world.now + PERIOD);
+        world.start(number, &[]);
+        took.push(
+            world.periods_until(20, |world| world.servers[number].members.as_ref().unwrap().listed().count() == size),
+        );
+        world.run_until(world.now + PERIOD);
+    }
+    took.sort_by(f64::total_cmp);
+    took
+}
+
 #[test]
 fn try_it() {
-    for size in [10, 100, 300, 1000] {
+    for size in [10, 100, 300] {
         let begin = Instant::now();
         let mut world = joined(size, 7);
-        println!("{size}: joined {:?} calls {}", begin.elapsed(), world.calls);
         let periods = world.periods_until(10, World::all_know_all);
-        println!("{size}: {periods} periods, {:?}", begin.elapsed());
-        let price = world.price(10);
-        println!("{size}: {price:?}, {:?}", begin.elapsed());
+        println!("{size} joined: {periods} periods, {:?}", begin.elapsed());
+        let clean = world.clone();
+        println!("{size} price: {:?}, {:?}", world.price(10), begin.elapsed());
+
+        let took = restarts(&clean, 100);
+        println!("{size} restarts: median {} 95% {} worst {} {:?}", took[50], took[95], took[99], begin.elapsed());
+
+        let mut world = joined_among_dead(size, 7);
+        let periods = world.periods_until(10, World::all_know_all);
+        let clean_lists = world.periods_until(1000, World::no_dead_listed);
+        println!("{size} among dead: {periods} periods + {clean_lists}, {:?}", begin.elapsed());
+        println!("{size} price: {:?}, {:?}", world.price(10), begin.elapsed());
+
+        let mut world = clean.clone();
+        for number in 0..size / 10 {
+            world.stop(number * 10 + 3)
+        }
+        let clean_lists = world.periods_until(1000, World::no_dead_listed);
+        println!("{size} dying later: {clean_lists}, {:?}", begin.elapsed());
+        println!("{size} price: {:?}, {:?}", world.price(10), begin.elapsed());
+        let mut world = clean.clone();
+        world.stop(3);
+        let clean_lists = world.periods_until(1000, World::no_dead_listed);
+        println!("{size} one dying later: {clean_lists}, {:?}", begin.elapsed());
+
+        let mut world = clean.clone();
+        world.cut = size / 2;
+        let price = world.price(5);
+        world.cut = 0;
+        let periods = world.periods_until(1000, World::all_know_all);
+        println!("{size} short cut: {periods}, {price:?} {:?}", begin.elapsed());
+        world.cut = size / 2;
+        (world.calls, world.bytes) = (0, 0);
+        let periods = world.periods_until(1000, |world| world.living().all(|(_, m)| m.listed().count() == size / 2));
+        println!("{size} cut known: {periods}, {:?} {} calls", begin.elapsed(), world.calls);
+        let price = world.price(60);
+        println!("{size} cut price: {price:?} {:?}", begin.elapsed());
+        world.cut = 0;
+        (world.calls, world.bytes) = (0, 0);
+        let periods = world.periods_until(1000, World::all_know_all);
+        println!("{size} long cut: {periods}, calls {} {:?}", world.calls, begin.elapsed());
     }
 }

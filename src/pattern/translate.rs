@@ -16,8 +16,14 @@ use regex::Regex;
 /// The deepest nest of groups; each level costs the compiler stack.
 const MAX_NEST: usize = 50;
 
-/// The longest translation in bytes; it bounds the time that parsing it takes.
-const MAX_TRANSLATED_BYTES: usize = 64 * 1024;
+/// The most that a pattern may weigh, repeats multiplied out; a search takes at most this many steps a byte of the name.
+const MAX_WEIGHT: usize = 4096;
+
+/// What a Unicode category weighs, where a character weighs one: the time to compile it, roughly.
+const CATEGORY_WEIGHT: usize = 16;
+
+/// How many bytes of a translated class weigh as much as a character.
+const BYTES_PER_WEIGHT: usize = 16;
 
 /// The characters that Python's `\w` and `\b` take for part of a word, written for the inside of brackets.
 const WORD: &str = r"\p{L}\p{N}_";
@@ -31,8 +37,8 @@ const WORD_GUARD: char = '\u{301}';
 /// Stands on both sides of any other disputed character; the regex crate's `\w` does not hold it.
 const OTHER_GUARD: char = '²';
 
-/// Either guard.
-const GUARD: &str = r"[\x{301}\x{b2}]";
+/// Both guards, written for the inside of brackets.
+const GUARDS: &str = r"\x{301}\x{b2}";
 
 /// No character beyond this one has another case.
 const LAST_CASED: char = '\u{1e943}';
@@ -63,8 +69,7 @@ pub(super) fn translate(python: &str) -> Result<Translation, Flaw> {
     }
     let guarded = Translator::new(python, true).run()?;
     // Anchored, so that no search begins between a character and its guard.
-    let any = format!(r"(?:[^\w~~[{WORD}]]|{GUARD}{DISPUTED}{GUARD})");
-    Ok(Translation { regex: format!(r"\A{any}*(?:{})", guarded.regex), guarded: true })
+    Ok(Translation { regex: format!(r"\A(?s:[^{GUARDS}]|[{GUARDS}].[{GUARDS}])*(?:{})", guarded.regex), guarded: true })
 }
 
 /// Prepares a name for a pattern with `\b` or `\B`, which in the regex crate are bound to its own idea of a word.
@@ -97,7 +102,7 @@ use Token::{Escaped, Plain};
 enum Last {
     Nothing,
     Anchor,
-    Item,
+    Item { weight: usize },
     Repeat,
 }
 
@@ -128,11 +133,12 @@ struct Set {
     inside: String,
     flags: Flags,
     is_ascii: bool,
+    weight: usize,
 }
 
 impl Set {
     fn new(flags: Flags) -> Self {
-        Self { inside: String::new(), flags, is_ascii: true }
+        Self { inside: String::new(), flags, is_ascii: true, weight: 1 }
     }
 
     fn of(member: Member, flags: Flags) -> Self {
@@ -147,6 +153,7 @@ impl Set {
             Member::Category(inside) => {
                 self.inside.push_str(inside);
                 self.is_ascii = false;
+                self.weight += CATEGORY_WEIGHT;
             }
         }
     }
@@ -175,6 +182,11 @@ impl Set {
                 }
             }
         }
+    }
+
+    /// What one character of this set weighs.
+    fn weight(&self) -> usize {
+        self.weight + self.inside.len() / BYTES_PER_WEIGHT
     }
 
     fn push(&mut self, low: char, high: char) {
@@ -222,13 +234,23 @@ struct Translator<'a> {
     last: usize,
     out: String,
     names: HashSet<&'a str>,
+    weight: usize,
     guarded: bool,
     has_boundary: bool,
 }
 
 impl<'a> Translator<'a> {
     fn new(python: &'a str, guarded: bool) -> Self {
-        Self { python, next: 0, last: 0, out: String::new(), names: HashSet::new(), guarded, has_boundary: false }
+        Self {
+            python,
+            next: 0,
+            last: 0,
+            out: String::new(),
+            names: HashSet::new(),
+            weight: 0,
+            guarded,
+            has_boundary: false,
+        }
     }
 
     fn run(mut self) -> Result<Translated, Flaw> {
@@ -299,9 +321,6 @@ impl<'a> Translator<'a> {
         let mut last = Last::Nothing;
         while let Some(token) = self.peek().filter(|&token| token != Plain('|') && token != Plain(')')) {
             self.take();
-            if self.out.len() > MAX_TRANSLATED_BYTES {
-                return Err(Flaw::TooLarge);
-            }
             last = match token {
                 Plain(' ' | '\t'..='\r') if *flags & VERBOSE != 0 => last,
                 Plain('#') if *flags & VERBOSE != 0 => {
@@ -310,7 +329,7 @@ impl<'a> Translator<'a> {
                 }
                 Plain('(') => {
                     let may_set_flags = is_first && last == Last::Nothing;
-                    if self.group(flags, depth, may_set_flags)? { Last::Item } else { last }
+                    self.group(flags, depth, may_set_flags)?.unwrap_or(last)
                 }
                 Plain('[') => self.class(*flags)?,
                 Plain('.') if *flags & DOT_ALL == 0 => self.atom(&Set::of(Member::Point(0x0a), 0), true),
@@ -321,18 +340,22 @@ impl<'a> Translator<'a> {
                 // Python also matches before a final line feed, which no name holds.
                 Plain('$') => self.anchor(r"\z"),
                 Plain(sign @ ('*' | '+' | '?' | '{')) => match self.counts(sign)? {
-                    Some(counts) => self.repeat(last, &counts)?,
+                    Some((least, most)) => self.repeat(last, least, most)?,
                     None => self.atom(&Set::of(Member::Point('{'.into()), 0), false),
                 },
                 Plain(character) => self.atom(&Set::of(Member::Point(character.into()), *flags), false),
                 Escaped(letter) => self.escape(letter, *flags)?,
             };
+            if self.weight > MAX_WEIGHT {
+                return Err(Flaw::TooLarge);
+            }
         }
         Ok(())
     }
 
     fn anchor(&mut self, regex: &str) -> Last {
         self.out.push_str(regex);
+        self.weight += 1;
         Last::Anchor
     }
 
@@ -341,50 +364,55 @@ impl<'a> Translator<'a> {
         let inside = if set.inside.is_empty() { r"[^\s\S]" } else { &set.inside };
         let class = format!("[{}{inside}]", if negated { "^" } else { "" });
         if self.guarded && (negated || !set.is_ascii) {
-            write!(self.out, "(?:[{class}--{DISPUTED}]|{GUARD}[{class}&&{DISPUTED}]{GUARD})")
-                .expect("a string takes all");
+            write!(self.out, "(?:[{class}--[{GUARDS}]]|[{GUARDS}]{class}[{GUARDS}])").expect("a string takes all");
         } else {
             self.out.push_str(&class);
         }
-        Last::Item
+        let weight = set.weight();
+        self.weight += weight;
+        Last::Item { weight }
     }
 
-    fn repeat(&mut self, last: Last, counts: &str) -> Result<Last, Flaw> {
-        match last {
+    fn repeat(&mut self, last: Last, least: u32, most: Option<u32>) -> Result<Last, Flaw> {
+        let weight = match last {
             Last::Nothing | Last::Anchor => return Err(self.invalid("nothing to repeat")),
             Last::Repeat => return Err(self.invalid("multiple repeat")),
-            Last::Item => {}
-        }
+            Last::Item { weight } => weight,
+        };
         if self.eat('+') {
             return Err(Flaw::Unsupported("a possessive repeat"));
         }
         self.eat('?');
-        self.out.push_str(counts);
+        let most_text = most.map_or(String::new(), |most| most.to_string());
+        write!(self.out, "{{{least},{most_text}}}").expect("a string takes all");
+        let copies = usize::try_from(most.unwrap_or(least)).unwrap_or(usize::MAX);
+        self.weight = self.weight.saturating_add(weight.saturating_mul(copies.saturating_sub(1)));
         Ok(Last::Repeat)
     }
 
-    /// How often to repeat, in the syntax of the regex crate; none if the brace is an ordinary character.
-    fn counts(&mut self, sign: char) -> Result<Option<String>, Flaw> {
-        if sign != '{' {
-            return Ok(Some(sign.into()));
+    /// How often to repeat, at least and at most; none if the brace is an ordinary character.
+    fn counts(&mut self, sign: char) -> Result<Option<(u32, Option<u32>)>, Flaw> {
+        match sign {
+            '*' => return Ok(Some((0, None))),
+            '+' => return Ok(Some((1, None))),
+            '?' => return Ok(Some((0, Some(1)))),
+            _ => {}
         }
         let (brace, after) = (self.last, self.next);
         let low = self.digits(usize::MAX, 10);
         let comma = self.eat(',');
         let high = if comma { self.digits(usize::MAX, 10) } else { low };
-        let is_empty = !comma && low.is_empty();
         let closed = self.eat('}');
         self.last = brace;
-        if is_empty || !closed {
+        if !closed || !comma && low.is_empty() {
             self.next = after;
             return Ok(None);
         }
-        let least = self.count(low)?.unwrap_or(0);
-        Ok(Some(match self.count(high)? {
-            None => format!("{{{least},}}"),
-            Some(most) if least > most => return Err(self.invalid("the least count is greater than the greatest")),
-            Some(most) => format!("{{{least},{most}}}"),
-        }))
+        let (least, most) = (self.count(low)?.unwrap_or(0), self.count(high)?);
+        if most.is_some_and(|most| least > most) {
+            return Err(self.invalid("the least count is greater than the greatest"));
+        }
+        Ok(Some((least, most)))
     }
 
     fn count(&self, digits: &str) -> Result<Option<u32>, Flaw> {
@@ -397,9 +425,9 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Translates a group; says whether it is an item, which comments and global flags are not.
-    fn group(&mut self, flags: &mut Flags, depth: usize, may_set_flags: bool) -> Result<bool, Flaw> {
-        let start = self.last;
+    /// Translates a group; comments and global flags are none that could be repeated.
+    fn group(&mut self, flags: &mut Flags, depth: usize, may_set_flags: bool) -> Result<Option<Last>, Flaw> {
+        let (start, before) = (self.last, self.weight);
         let mut inner = *flags;
         if self.eat('?') {
             match self.take().ok_or_else(|| self.invalid("the pattern ends within a group"))? {
@@ -408,7 +436,7 @@ impl<'a> Translator<'a> {
                 Plain('#') => loop {
                     match self.take() {
                         None => return Err(self.unclosed(start, "the comment is not closed")),
-                        Some(Plain(')')) => return Ok(false),
+                        Some(Plain(')')) => return Ok(None),
                         Some(_) => {}
                     }
                 },
@@ -436,19 +464,20 @@ impl<'a> Translator<'a> {
                         if *flags & (ASCII | UNICODE) == ASCII | UNICODE {
                             return Err(self.invalid("the flags a and u exclude each other"));
                         }
-                        return Ok(false);
+                        return Ok(None);
                     }
                 },
                 _ => return Err(self.invalid("unknown kind of group")),
             }
         }
+        self.weight += 1;
         self.out.push_str("(?:");
         self.alternatives(inner, depth + 1)?;
         if !self.eat(')') {
             return Err(self.unclosed(start, "the parenthesis is not closed"));
         }
         self.out.push(')');
-        Ok(true)
+        Ok(Some(Last::Item { weight: self.weight - before }))
     }
 
     /// A flaw where something began.
@@ -529,7 +558,7 @@ impl<'a> Translator<'a> {
         let mut set = Set::new(flags);
         let mut is_first = true;
         loop {
-            if set.inside.len() > MAX_TRANSLATED_BYTES {
+            if set.weight() > MAX_WEIGHT {
                 return Err(Flaw::TooLarge);
             }
             let low = match self.take() {
