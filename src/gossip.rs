@@ -8,6 +8,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     thread,
@@ -36,7 +37,14 @@ pub(crate) fn start(
     news: (Sender<News>, Receiver<News>),
 ) -> io::Result<()> {
     let (sender, receiver) = news;
-    let gossip = Arc::new(Gossip { members, caller, started, news: sender, failing: Mutex::default() });
+    let gossip = Arc::new(Gossip {
+        members,
+        caller,
+        started,
+        news: sender,
+        failing: Mutex::default(),
+        has_joined: AtomicBool::new(false),
+    });
     thread::Builder::new()
         .name("gossip".to_owned())
         .stack_size(STACK_BYTES)
@@ -51,6 +59,8 @@ struct Gossip {
     news: Sender<News>,
     /// Peers whose failure has been logged and that have not answered since.
     failing: Mutex<HashSet<PeerUrl>>,
+    /// Whether any peer has answered yet.
+    has_joined: AtomicBool,
 }
 
 impl Gossip {
@@ -61,7 +71,7 @@ impl Gossip {
                 let now = self.started.elapsed();
                 (members.due(now), members.next_due())
             };
-            for peer in due {
+            for peer in &due {
                 self.spawn_call(peer);
             }
             let wait = next.map_or(Duration::MAX, |next| next.saturating_sub(self.started.elapsed()));
@@ -72,13 +82,13 @@ impl Gossip {
         }
     }
 
-    fn spawn_call(self: &Arc<Self>, peer: PeerUrl) {
+    fn spawn_call(self: &Arc<Self>, peer: &PeerUrl) {
         let gossip = Arc::clone(self);
         let asked = peer.clone();
         let thread = thread::Builder::new().name("call".to_owned()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn(move || gossip.ask(&asked)) {
             log::warn!("could not start a thread to call {peer}: {error}");
-            self.members().failed(&peer, self.started.elapsed());
+            self.members().failed(peer, self.started.elapsed());
         }
     }
 
@@ -89,10 +99,13 @@ impl Gossip {
         let now = self.started.elapsed();
         match answer {
             Ok(urls) => {
-                let heard = self.members().answered(peer, &urls, now);
-                log::debug!("{peer} answered with {} peers", urls.len());
-                if self.failing().remove(peer) {
+                let heard = self.members().answered(peer, urls.iter().map(String::as_str), now);
+                if !self.has_joined.swap(true, Ordering::Relaxed) {
+                    log::info!("joined the network through {peer}, which knows {} peers", urls.len());
+                } else if self.failing().remove(peer) {
                     log::info!("{peer} answers again");
+                } else {
+                    log::debug!("{peer} knows {} peers", urls.len());
                 }
                 log_heard(&heard, peer);
             }

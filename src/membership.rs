@@ -36,6 +36,9 @@ const MAX_LIVELY: usize = 16;
 /// A call that takes longer is likely to hang, and no longer keeps others from being begun.
 const HANGING: Duration = Duration::from_secs(1);
 
+/// Places before and after
+const GLANCE: usize = 8;
+
 /// Failures in a row that make a peer dead to us.
 const ATTEMPTS: u32 = 3;
 
@@ -66,37 +69,60 @@ pub(crate) struct Membership {
     announce_at: Option<Duration>,
     /// The places still to be called in this turn of announcements, in random order.
     turn: Vec<usize>,
+    /// The place to call next because an answer left it out.
+    doubted: Option<usize>,
+    /// All that were doubted in this turn; once is enough.
+    checked: BTreeSet<usize>,
     random: fastrand::Rng,
 }
 
 #[derive(Clone, Debug)]
 struct Peer {
     url: PeerUrl,
-    /// Given on the command line and not heard from yet.
-    named: bool,
-    being_asked: bool,
     /// Its entry in the agenda.
     ask_at: Option<Duration>,
-    /// All failed attempts since it answered last.
+    being_asked: bool,
+    /// Given on the command line and not heard from yet.
+    named: bool,
+    /// What speaks against it since it answered last. Apart, for few have any and all are walked through often.
+    trouble: Option<Box<Trouble>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Trouble {
+    /// All failed attempts.
     tries: u32,
     /// Those of them that were [`APART`].
     failures: u32,
     /// When the last of the failures was.
     failed_at: Duration,
-    /// When a dead one may be tried again.
+    /// When a dead peer may be tried again.
     rests_until: Duration,
+    /// Whether it was to be tried again while it was being asked.
+    again: bool,
+}
+
+impl Trouble {
+    fn is_fatal(&self) -> bool {
+        self.failures >= ATTEMPTS
+    }
 }
 
 impl Peer {
     fn new(url: PeerUrl, named: bool) -> Self {
-        let zero = Duration::ZERO;
-        Self { url, named, being_asked: false, ask_at: None, tries: 0, failures: 0, failed_at: zero, rests_until: zero }
+        Self { url, ask_at: None, being_asked: false, named, trouble: None }
     }
 
     fn is_dead(&self) -> bool {
-        self.failures >= ATTEMPTS
+        self.death().is_some()
     }
 
+    /// What made it dead, if it is.
+    fn death(&self) -> Option<&Trouble> {
+        self.trouble.as_deref().filter(|trouble| trouble.is_fatal())
+    }
+
+    /// Whether it is neither being asked nor going to be.
     fn is_idle(&self) -> bool {
         !self.being_asked && self.ask_at.is_none()
     }
@@ -128,6 +154,8 @@ impl Membership {
             announce: announce.filter(|period| !period.is_zero()),
             announce_at: None,
             turn: Vec::new(),
+            doubted: None,
+            checked: BTreeSet::new(),
             random: fastrand::Rng::with_seed(seed),
         };
         for url in named {
@@ -142,15 +170,16 @@ impl Membership {
     ///
     /// A list that begins with a dead peer is likely its own: ours put themselves first. It is tried soon, though not
     /// within a minute of the last attempt; that it is on a list does not bring it back.
-    pub(crate) fn told(&mut self, urls: impl IntoIterator<Item: AsRef<str>>, now: Duration) -> Heard {
+    pub(crate) fn told(
+        &mut self,
+        urls: impl IntoIterator<Item: AsRef<str> + TryInto<PeerUrl>>,
+        now: Duration,
+    ) -> Heard {
         let mut urls = urls.into_iter().peekable();
         if let Some(caller) = urls.peek().and_then(|url| self.places.get(url.as_ref()).copied()) {
-            let peer = &self.peers[caller];
-            if peer.is_dead() && !peer.being_asked {
-                self.schedule(caller, now.max(peer.failed_at + APART));
-            }
+            self.try_soon(caller, now);
         }
-        self.merge(urls, MAX_PUSHED, false, now)
+        self.merge(urls, MAX_PUSHED, now, |_, _| {})
     }
 
     /// The peers as op 0 answers them: first learnt first, ourselves from the start, the dead left out.
@@ -210,45 +239,54 @@ impl Membership {
     pub(crate) fn answered(
         &mut self,
         peer: &PeerUrl,
-        urls: impl IntoIterator<Item: AsRef<str>>,
+        urls: impl IntoIterator<Item: AsRef<str> + TryInto<PeerUrl>>,
         now: Duration,
     ) -> Heard {
         let mut back = false;
+        let mut seen = vec![false; self.peers.len()];
         if let Some(place) = self.release(peer) {
             let peer = &mut self.peers[place];
             back = peer.is_dead();
-            (peer.named, peer.tries, peer.failures) = (false, 0, 0);
+            (peer.named, peer.trouble) = (false, None);
+            seen[place] = true;
             self.somebody_answered = true;
         }
-        let heard = self.merge(urls, MAX_ANSWERED, back, now);
+        let heard = self.merge(urls, MAX_ANSWERED, now, |members, place| {
+            seen.get_mut(place).map(|seen| *seen = true);
+            if back {
+                members.try_soon(place, now);
+            }
+        });
         self.finish_joining(now);
-        heard
+        self.doubt(&seen);
+        Heard { back, ..heard }
     }
 
     /// Notes that a peer that was asked gave no answer, or none of use; says whether that makes it dead.
     pub(crate) fn failed(&mut self, peer: &PeerUrl, now: Duration) -> bool {
         let Some(place) = self.release(peer) else { return false };
-        let late = self.jittered(APART);
         let peer = &mut self.peers[place];
-        let counts = peer.failures == 0 || now >= peer.failed_at + APART;
-        peer.tries = peer.tries.saturating_add(1);
+        let named = peer.named;
+        let trouble = peer.trouble.get_or_insert_default();
+        trouble.tries = trouble.tries.saturating_add(1);
+        let counts = trouble.failures == 0 || now >= trouble.failed_at + APART;
         if counts {
-            peer.failures = peer.failures.saturating_add(1);
-            peer.failed_at = now;
+            trouble.failures = trouble.failures.saturating_add(1);
+            trouble.failed_at = now;
         }
-        let (dead, lost) = (peer.is_dead(), counts && peer.failures == ATTEMPTS);
-        if peer.named {
-            let pause = doubled(FIRST_PAUSE, peer.tries - 1, APART);
-            let pause = self.jittered(pause);
+        let (tries, failures, again) = (trouble.tries, trouble.failures, std::mem::take(&mut trouble.again));
+        if named {
+            let pause = self.jittered(doubled(FIRST_PAUSE, tries - 1, APART).mul_f64(0.8));
             self.schedule(place, now + pause);
-        } else if dead {
-            let pause = doubled(APART, peer.failures - ATTEMPTS + 1, LONGEST_PAUSE);
-            self.peers[place].rests_until = now + self.jittered(pause);
+        } else if failures >= ATTEMPTS && !again {
+            let pause = self.jittered(doubled(APART, failures - ATTEMPTS + 1, LONGEST_PAUSE));
+            self.peers[place].trouble.get_or_insert_default().rests_until = now + pause;
         } else if self.announce.is_some() {
-            self.schedule(place, now + late);
+            let pause = self.jittered(APART);
+            self.schedule(place, now + pause);
         }
         self.finish_joining(now);
-        lost
+        counts && failures == ATTEMPTS
     }
 
     /// Plans this period's calls: one to a dead peer whose time has come, the rest to living ones, and to more of the
@@ -256,12 +294,13 @@ impl Membership {
     fn announce(&mut self, now: Duration) {
         // A little less than a period to a little more, so that nobody marches in step.
         self.announce_at = self.announce.map(|period| now + self.jittered(period.mul_f64(0.875)));
-        let rested = |peer: &Peer| peer.is_dead() && peer.is_idle() && peer.rests_until <= now;
-        let mut trials: Vec<usize> = (1..self.peers.len()).filter(|&place| rested(&self.peers[place])).collect();
-        trials.sort_by_key(|&place| self.peers[place].rests_until);
-        let mut trials = trials.into_iter();
+        let rested = |peer: &Peer| peer.death().filter(|_| peer.is_idle()).map(|death| death.rests_until);
+        let trials = self.peers.iter().enumerate().filter_map(|(place, peer)| Some((rested(peer)?, place)));
+        let trials: BTreeSet<_> = trials.filter(|&(until, _)| until <= now).collect();
+        let mut trials = trials.into_iter().map(|(_, place)| place);
         let mut calls = 0;
-        for place in trials.by_ref().take(1) {
+        let doubted = self.doubted.take().filter(|&place| self.is_well(place));
+        for place in trials.by_ref().take(1).chain(doubted) {
             self.schedule(place, now);
             calls += 1;
         }
@@ -277,43 +316,56 @@ impl Membership {
     fn next_living(&mut self) -> Option<usize> {
         for _ in 0..2 {
             while let Some(place) = self.turn.pop() {
-                let peer = &self.peers[place];
-                if peer.failures == 0 && peer.is_idle() {
+                if self.is_well(place) {
                     return Some(place);
                 }
             }
+            self.checked.clear();
             self.turn = (1..self.peers.len()).collect();
             self.random.shuffle(&mut self.turn);
         }
         None
     }
 
+    /// Chooses one of the living that an answer left out, to be called next: whoever answered may know it for dead.
+    /// Thus a death spreads as news do, though everyone finds it out by calling. Each is doubted once a turn at most,
+    /// or one that only we can reach would be called by us all the time.
+    fn doubt(&mut self, seen: &[bool]) {
+        if self.joining || self.doubted.is_some() {
+            return;
+        }
+        let left_out = |&place: &usize| !seen[place] && self.is_well(place) && !self.checked.contains(&place);
+        let left_out: Vec<usize> = (1..seen.len()).filter(left_out).collect();
+        self.doubted = self.random.choice(left_out);
+        self.checked.extend(self.doubted);
+    }
+
+    /// Whether nothing speaks against a peer and it is not being called anyway.
+    fn is_well(&self, place: usize) -> bool {
+        let peer = &self.peers[place];
+        peer.trouble.is_none() && peer.is_idle()
+    }
+
     fn merge(
         &mut self,
-        urls: impl IntoIterator<Item: AsRef<str>>,
+        urls: impl IntoIterator<Item: AsRef<str> + TryInto<PeerUrl>>,
         most: usize,
-        rejoining: bool,
         now: Duration,
+        mut known: impl FnMut(&mut Self, usize),
     ) -> Heard {
-        let mut heard = Heard { back: rejoining, ..Heard::default() };
+        let mut heard = Heard::default();
         let mut urls = urls.into_iter();
         // Lists run alike for long stretches: a glance at the place after the last one found spares the hashing.
         let mut expected = 0;
         for url in urls.by_ref().take(most) {
             let text = url.as_ref();
-            let found = match self.peers.get(expected) {
-                Some(peer) if peer.url.as_str() == text => Some(expected),
-                _ => self.places.get(text).copied(),
-            };
+            let found = self.glance(expected, text).or_else(|| self.places.get(text).copied());
             if let Some(place) = found {
                 expected = place + 1;
-                let peer = &self.peers[place];
-                if rejoining && peer.is_dead() && peer.is_idle() {
-                    self.schedule(place, now.max(peer.failed_at + APART));
-                }
+                known(self, place);
                 continue;
             }
-            match text.parse::<PeerUrl>() {
+            match url.try_into() {
                 Ok(url) if self.places.contains_key(&url) => {}
                 Ok(url) if self.learn(url.clone(), false, now) => heard.new.push(url),
                 _ => heard.ignored += 1,
@@ -323,14 +375,29 @@ impl Membership {
         heard
     }
 
+    fn glance(&self, expected: usize, text: &str) -> Option<usize> {
+        let is_there = |place: usize| self.peers.get(place).is_some_and(|peer| peer.url.as_str() == text);
+        if is_there(expected) {
+            return Some(expected);
+        }
+        (expected + 1..expected + GLANCE)
+            .chain(expected.saturating_sub(GLANCE)..expected)
+            .find(|&place| is_there(place))
+    }
+
     /// Takes up a peer that is not known; says whether there was room.
     fn learn(&mut self, url: PeerUrl, named: bool, now: Duration) -> bool {
         if self.places.contains_key(&url) {
             return true;
         }
         let place = if self.peers.len() < MAX_PEERS {
+            let place = self.peers.len();
             self.peers.push(Peer::new(url.clone(), named));
-            self.peers.len() - 1
+            // Anywhere in this turn, for the next one may be hours away.
+            self.turn.push(place);
+            let (last, other) = (self.turn.len() - 1, self.random.usize(..self.turn.len()));
+            self.turn.swap(last, other);
+            place
         } else {
             let Some(place) = self.longest_dead() else { return false };
             let gone = std::mem::replace(&mut self.peers[place], Peer::new(url.clone(), named));
@@ -346,11 +413,21 @@ impl Membership {
 
     /// The dead peer that makes room for a new one on a full list; the new one gets its place on it, too.
     fn longest_dead(&self) -> Option<usize> {
-        let dead = (1..self.peers.len()).filter(|&place| {
-            let peer = &self.peers[place];
-            peer.is_dead() && peer.is_idle() && !peer.named
-        });
-        dead.max_by_key(|&place| self.peers[place].failures)
+        let idle = self.peers.iter().enumerate().filter(|(_, peer)| peer.is_idle());
+        let dead = idle.filter_map(|(place, peer)| Some((peer.death()?.failures, place)));
+        dead.max_by_key(|&(failures, _)| failures).map(|(_, place)| place)
+    }
+
+    /// Plans an early trial of a peer if it is dead, though not within a minute of its last failure.
+    fn try_soon(&mut self, place: usize, now: Duration) {
+        let peer = &mut self.peers[place];
+        let Some(death) = peer.trouble.as_mut().filter(|trouble| trouble.is_fatal()) else { return };
+        if peer.being_asked {
+            death.again = true;
+        } else if peer.ask_at.is_none() {
+            let at = now.max(death.failed_at + APART);
+            self.schedule(place, at);
+        }
     }
 
     fn schedule(&mut self, place: usize, at: Duration) {

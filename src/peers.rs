@@ -51,6 +51,20 @@ impl Borrow<str> for PeerUrl {
     }
 }
 
+impl From<&PeerUrl> for PeerUrl {
+    fn from(url: &PeerUrl) -> Self {
+        url.clone()
+    }
+}
+
+impl TryFrom<&str> for PeerUrl {
+    type Error = BadUrl;
+
+    fn try_from(text: &str) -> Result<Self, BadUrl> {
+        text.parse()
+    }
+}
+
 impl FromStr for PeerUrl {
     type Err = BadUrl;
 

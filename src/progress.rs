@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    fmt::Display,
     io::{self, IsTerminal, Write},
     sync::{
         Mutex, OnceLock, PoisonError,
@@ -27,6 +28,9 @@ const FIGURES_EVERY: Duration = Duration::from_millis(100);
 
 /// A file has a line of its own only when it takes longer: thousands of small ones would only flicker.
 const SHOWN_AFTER: Duration = Duration::from_millis(300);
+
+/// The narrowest terminal in columns that has room for a bar beside the figures.
+const WIDTH_FOR_BAR: u16 = 64;
 
 /// How messages look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +112,9 @@ impl Progress {
         let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
         let bars = BARS.get_or_init(|| MultiProgress::with_draw_target(target)).clone();
         let files = files as u64;
-        let bar = bars.add(ProgressBar::new(files).with_style(style("[{wide_bar}] {pos}/{len} files{msg}")));
+        // The text is cut where the terminal ends, for a line that wraps could not be taken away.
+        let template = if width() < WIDTH_FOR_BAR { "{wide_msg}" } else { "[{bar:20}] {wide_msg}" };
+        let bar = bars.add(ProgressBar::new(files).with_style(style(template)));
         let now = Instant::now();
         let bytes = AtomicU64::new(0);
         Self { total: Some(Total { bars, bar, files, bytes, begun: now, figures_changed: Mutex::new(now) }) }
@@ -144,14 +150,16 @@ impl Total {
         }
         *changed = Instant::now();
         drop(changed);
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let elapsed = self.begun.elapsed();
         let bytes = self.bytes.load(Ordering::Relaxed);
         let done = self.bar.position();
-        let mut figures = format!(", {}, {}/s", BinaryBytes(bytes), BinaryBytes(rate(bytes, seconds)));
-        if done > 0 {
-            // Nobody knows how large the files are that wait: one of them is taken to last as long as one that is done.
-            let left = Duration::try_from_secs_f64(seconds * (self.files - done) as f64 / done as f64);
-            figures += &format!(", {:#}", HumanDuration(left.unwrap_or(Duration::MAX)));
+        let (rate, of) = (size(rate(bytes, elapsed)), self.files);
+        let mut figures = format!("{done}/{of} files {} {rate}/s", size(bytes));
+        // Nobody knows how large the files are that wait: one of them is taken to last as long as one that is done.
+        let waiting = u128::from(self.files.saturating_sub(done));
+        if let Some(left) = (elapsed.as_millis() * waiting).checked_div(done.into()) {
+            let left = Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX));
+            figures = format!("{figures} {:#}", HumanDuration(left));
         }
         self.bar.set_message(figures);
     }
@@ -186,7 +194,8 @@ impl FileProgress<'_> {
                 }
                 None => ProgressBar::no_length().with_style(style("{wide_msg} {binary_bytes} {binary_bytes_per_sec}")),
             };
-            self.bar = Some(total.bars.insert_before(&total.bar, bar.with_message(self.name.to_string())));
+            let bar = bar.with_message(self.name.to_string()).with_position(self.bytes);
+            self.bar = Some(total.bars.insert_before(&total.bar, bar));
         }
         if let Some(bar) = &self.bar {
             bar.set_position(self.bytes);
@@ -205,13 +214,25 @@ impl Drop for FileProgress<'_> {
 
 /// What has been done, for the summary: `3 files, 1.20 MiB in 0.3 s (4.00 MiB/s)`.
 pub(crate) fn tally(files: usize, bytes: u64, time: Duration) -> String {
-    let seconds = time.as_secs_f64();
     let plural = if files == 1 { "" } else { "s" };
-    format!("{files} file{plural}, {} in {seconds:.1} s ({}/s)", BinaryBytes(bytes), BinaryBytes(rate(bytes, seconds)))
+    let (bytes, rate, seconds) = (size(bytes), size(rate(bytes, time)), time.as_secs_f64());
+    format!("{files} file{plural}, {bytes} in {seconds:.1} s ({rate}/s)")
 }
 
-fn rate(bytes: u64, seconds: f64) -> u64 {
-    (bytes as f64 / seconds.max(0.001)) as u64
+/// A number of bytes for people, in binary units.
+pub(crate) fn size(bytes: u64) -> impl Display {
+    BinaryBytes(bytes)
+}
+
+/// The columns of the terminal that standard error is.
+fn width() -> u16 {
+    rustix::termios::tcgetwinsize(io::stderr()).map_or(WIDTH_FOR_BAR, |size| size.ws_col)
+}
+
+/// Bytes a second.
+fn rate(bytes: u64, time: Duration) -> u64 {
+    let rate = u128::from(bytes) * 1000 / time.as_millis().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -4,8 +4,10 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     io::{self, ErrorKind, Write},
     net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs},
+    path::Path,
     process::ExitCode,
     sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
@@ -17,29 +19,30 @@ use crate::{
     cli,
     door::{self, Door},
     endpoint::{Answering, Endpoint},
-    error::Error,
+    error::{Error, reason},
     gossip::{self, News},
     handover::Handover,
     membership::Membership,
+    names::Shown,
     node::Node,
     peers::PeerUrl,
+    progress,
     proof::Password,
     remote::Caller,
-    share::Share,
+    share::{Census, Share},
     signals,
 };
 
 /// How often another free port is tried when the one that was free for the first address of a host is taken for another.
 const FREE_PORT_ATTEMPTS: u32 = 16;
 
-/// Connections kept open to one peer: a server calls each only now and then.
-const CONNECTIONS_PER_PEER: usize = 1;
-
 /// Serves until a signal comes.
 pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
     let started = Instant::now();
     let cli::Server { host, port, peers, bind, announce, common } = options;
-    let share = Share::open(&common.dir).map_err(|cause| Error::Directory { path: common.dir.clone(), cause })?;
+    let dir = std::path::absolute(&common.dir).unwrap_or(common.dir);
+    let share = Share::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
+    let census = share.census();
     let (news, newest) = mpsc::channel();
     let (end, ended) = mpsc::channel();
     signals::watch(move |_| {
@@ -62,11 +65,13 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     });
     let node = Node::new(own.clone(), password.clone(), share, Arc::clone(&members), started, on_told);
 
-    let private = private_directory().map_err(Error::Start)?;
+    let private = private_directory()?;
     let door = open_door(listeners, node, &private, common.silence).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
     let _ = writeln!(io::stdout(), "{own}").and_then(|()| io::stdout().flush());
-    let caller = Caller::new(password, common.silence, CONNECTIONS_PER_PEER);
+    introduce(&own, &dir, census);
+    // It calls each peer only now and then: a connection that is kept would only cost both sides.
+    let caller = Caller::new(password, common.silence, 0);
     gossip::start(members, caller.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
 
     ended.recv().expect("the thread that waits for signals lives as long as the server");
@@ -75,6 +80,34 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     door.close();
     drop(private);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is shared from where, and what a friend would type.
+fn introduce(own: &PeerUrl, dir: &Path, census: io::Result<Census>) {
+    let shown = dir.to_string_lossy();
+    let shown = Shown(&shown);
+    match census {
+        Ok(Census { files, bytes, hidden, refused }) => {
+            log::info!("sharing {files} files, {}, of {shown} ({hidden} of them hidden)", progress::size(bytes));
+            if refused > 0 {
+                log::warn!(
+                    "{refused} files are not shared: no peer would take their names (control characters, not UTF-8)"
+                );
+            }
+        }
+        Err(error) => log::warn!("could not count the files of {shown}: {}", reason(&error)),
+    }
+    if dir.parent().is_none() || env::home_dir().is_some_and(|home| is_same(&home, dir)) {
+        log::warn!(
+            "{shown} is no ordinary directory to share: whoever knows the password can fetch its files, hidden ones too"
+        );
+    }
+    log::info!("to join:  tinyp2p PASSWORD server HOST PORT {own}");
+    log::info!("to fetch: tinyp2p PASSWORD client {own} PATTERN");
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Listens on all addresses of the host, or where `bind` says; gives the port too, which is a free one for 0.
@@ -138,8 +171,9 @@ fn listen_on_all(
 }
 
 /// Where the private socket lies: below the system's temporary directory, for this user only, gone at the end.
-fn private_directory() -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix("tinyp2p-").tempdir()
+fn private_directory() -> Result<TempDir, Error> {
+    let private = tempfile::Builder::new().prefix("tinyp2p-").tempdir();
+    private.map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })
 }
 
 fn open_door(listeners: Vec<TcpListener>, node: Node, private: &TempDir, silence: Duration) -> io::Result<Door> {

@@ -113,9 +113,9 @@ impl Listings {
         let mut lines = String::new();
         for (name, holders) in holders {
             if all {
-                lines += &format!("{}\t{}\n", results.name(name), holders.join(" "));
+                lines.extend([&*results.name(name), "\t", &holders.join(" "), "\n"]);
             } else if !arrivals.holds(name) {
-                lines += &format!("{}\n", results.name(name));
+                lines.extend([&*results.name(name), "\n"]);
             }
         }
         results.print(&lines)

@@ -32,8 +32,11 @@ const MAX_IDLE: usize = 64;
 /// The most bytes of an answer's head.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// The buffer in which content arrives: as much as one read of a fast connection brings.
-const INPUT_BYTES: usize = 256 << 10;
+/// The buffer in which an answer arrives, one for each connection: hundreds may be open, and larger ones gain nothing.
+const INPUT_BYTES: usize = 64 << 10;
+
+/// The buffer from which a call is sent; most calls are shorter.
+const OUTPUT_BYTES: usize = 16 << 10;
 
 /// How much is copied at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -56,8 +59,9 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Calls with this password; a peer may be silent for so long.
-    pub(crate) fn new(password: Password, silence: Duration, connections_per_peer: usize) -> Self {
+    /// Calls with this password; a peer may be silent for so long. So many connections to one peer are kept for
+    /// further calls, and none is kept for 0.
+    pub(crate) fn new(password: Password, silence: Duration, kept_per_peer: usize) -> Self {
         let config = Agent::config_builder()
             .proxy(None)
             .http_status_as_error(false)
@@ -69,8 +73,9 @@ impl Caller {
             .timeout_connect(Some(silence))
             .max_response_header_size(MAX_HEAD_BYTES)
             .input_buffer_size(INPUT_BYTES)
-            .max_idle_connections(MAX_IDLE)
-            .max_idle_connections_per_host(connections_per_peer)
+            .output_buffer_size(OUTPUT_BYTES)
+            .max_idle_connections(if kept_per_peer == 0 { 0 } else { MAX_IDLE })
+            .max_idle_connections_per_host(kept_per_peer)
             .build();
         let connector = TcpConnector::default().chain(SilenceLimit(silence));
         Self { agent: Agent::with_parts(config, connector, Addresses::default()), password, silence }
