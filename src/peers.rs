@@ -150,6 +150,9 @@ impl PeerList {
     pub(crate) fn merge<'a>(&mut self, urls: impl IntoIterator<Item = &'a str>) -> usize {
         let mut ignored = 0;
         for url in urls {
+            if self.known.contains(url) {
+                continue;
+            }
             match url.parse::<PeerUrl>() {
                 Ok(peer) if self.known.contains(&peer) || self.add(peer.clone()) => {}
                 _ => ignored += 1,
