@@ -1,6 +1,6 @@
 //! What can go wrong, said for people: lower case, no full stop, and what to do where there is something to do.
 //!
-//! A [`Failure`] is why a call to one peer came to nothing; the caller names the peer. An [`Error`] ends the program.
+//! A [`Failure`] is why a call to one peer came to nothing; the caller names the peer. An [`enum@Error`] ends the program.
 //! Foreign text inside is escaped when it is shown.
 
 use std::{io, net::SocketAddr, path::PathBuf};

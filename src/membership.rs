@@ -39,6 +39,9 @@ const HANGING: Duration = Duration::from_secs(1);
 /// Places before and after
 const GLANCE: usize = 8;
 
+/// Peers that are called in one period because answers left them out, at most.
+const MAX_DOUBTS: usize = 64;
+
 /// Failures in a row that make a peer dead to us.
 const ATTEMPTS: u32 = 3;
 
@@ -69,8 +72,10 @@ pub(crate) struct Membership {
     announce_at: Option<Duration>,
     /// The places still to be called in this turn of announcements, in random order.
     turn: Vec<usize>,
-    /// The place to call next because an answer left it out.
-    doubted: Option<usize>,
+    /// The places to call next because an answer left them out.
+    doubted: Vec<usize>,
+    /// How many may be doubted in a period: more with each doubt that proves right, and one again after a wrong one.
+    doubts: usize,
     /// All that were doubted in this turn; once is enough.
     checked: BTreeSet<usize>,
     random: fastrand::Rng,
@@ -79,52 +84,44 @@ pub(crate) struct Membership {
 #[derive(Clone, Debug)]
 struct Peer {
     url: PeerUrl,
+    /// Nothing for a living peer that is left alone: they are the most by far, and all are walked through often.
+    case: Option<Box<Case>>,
+}
+
+/// What there is to say of a peer that is going to be asked, is being asked, or has failed.
+#[derive(Clone, Debug, Default)]
+struct Case {
+    /// Given on the command line, and not heard from yet.
+    named: bool,
     /// Its entry in the agenda.
     ask_at: Option<Duration>,
     being_asked: bool,
-    /// Given on the command line and not heard from yet.
-    named: bool,
-    /// What speaks against it since it answered last. Apart, for few have any and all are walked through often.
-    trouble: Option<Box<Trouble>>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Trouble {
-    /// All failed attempts.
-    tries: u32,
+    /// Whether it is to be asked again soon although it is being asked.
+    again: bool,
+    /// Failed attempts since it answered last.
+    attempts: u32,
     /// Those of them that were [`APART`].
     failures: u32,
     /// When the last of the failures was.
     failed_at: Duration,
-    /// When a dead peer may be tried again.
+    /// Until when it is left alone, once dead.
     rests_until: Duration,
-    /// Whether it was to be tried again while it was being asked.
-    again: bool,
 }
 
-impl Trouble {
-    fn is_fatal(&self) -> bool {
+impl Case {
+    fn is_dead(&self) -> bool {
         self.failures >= ATTEMPTS
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.being_asked && self.ask_at.is_none()
     }
 }
 
 impl Peer {
-    fn new(url: PeerUrl, named: bool) -> Self {
-        Self { url, ask_at: None, being_asked: false, named, trouble: None }
-    }
-
-    fn is_dead(&self) -> bool {
-        self.death().is_some()
-    }
-
-    /// What made it dead, if it is.
-    fn death(&self) -> Option<&Trouble> {
-        self.trouble.as_deref().filter(|trouble| trouble.is_fatal())
-    }
-
-    /// Whether it is neither being asked nor going to be.
-    fn is_idle(&self) -> bool {
-        !self.being_asked && self.ask_at.is_none()
+    /// The case of a peer that is dead.
+    fn death(&self) -> Option<&Case> {
+        self.case.as_deref().filter(|case| case.is_dead())
     }
 }
 
@@ -146,7 +143,7 @@ impl Membership {
     pub(crate) fn new(own: PeerUrl, named: Vec<PeerUrl>, announce: Option<Duration>, now: Duration, seed: u64) -> Self {
         let mut members = Self {
             places: HashMap::from([(own.clone(), 0)]),
-            peers: vec![Peer::new(own, false)],
+            peers: vec![Peer { url: own, case: None }],
             agenda: BTreeSet::new(),
             asked: Vec::new(),
             joining: true,
@@ -154,12 +151,15 @@ impl Membership {
             announce: announce.filter(|period| !period.is_zero()),
             announce_at: None,
             turn: Vec::new(),
-            doubted: None,
+            doubted: Vec::new(),
+            doubts: 1,
             checked: BTreeSet::new(),
             random: fastrand::Rng::with_seed(seed),
         };
         for url in named {
-            members.learn(url, true, now);
+            if let Some(place) = members.learn(url, now) {
+                members.case(place).named = true;
+            }
         }
         // Servers that are started together must not march in step.
         members.announce_at = members.announce.map(|period| now + period.mul_f64(members.random.f64()));
@@ -184,7 +184,7 @@ impl Membership {
 
     /// The peers as op 0 answers them: first learnt first, ourselves from the start, the dead left out.
     pub(crate) fn listed(&self) -> impl Iterator<Item = &PeerUrl> {
-        self.peers.iter().filter(|peer| !peer.is_dead()).map(|peer| &peer.url)
+        self.peers.iter().filter(|peer| peer.death().is_none()).map(|peer| &peer.url)
     }
 
     /// The peers to send along with a call: ourselves first, none that is dead, and of more than [`MAX_PUSHED`] those
@@ -192,7 +192,7 @@ impl Membership {
     pub(crate) fn pushed(&self) -> impl Iterator<Item = &PeerUrl> {
         let others = &self.peers[1..];
         let surplus = if self.peers.len() <= MAX_PUSHED { 0 } else { self.listed().count().saturating_sub(MAX_PUSHED) };
-        let others = others.iter().filter(|peer| !peer.is_dead()).skip(surplus);
+        let others = others.iter().filter(|peer| peer.death().is_none()).skip(surplus);
         self.peers.iter().take(1).chain(others).map(|peer| &peer.url)
     }
 
@@ -209,10 +209,9 @@ impl Membership {
         {
             self.agenda.pop_first();
             self.asked.push((now, place));
-            let peer = &mut self.peers[place];
-            peer.ask_at = None;
-            peer.being_asked = true;
-            due.push(peer.url.clone());
+            let case = self.case(place);
+            (case.ask_at, case.being_asked) = (None, true);
+            due.push(self.peers[place].url.clone());
             room -= 1;
         }
         due
@@ -245,9 +244,11 @@ impl Membership {
         let mut back = false;
         let mut seen = vec![false; self.peers.len()];
         if let Some(place) = self.release(peer) {
-            let peer = &mut self.peers[place];
-            back = peer.is_dead();
-            (peer.named, peer.trouble) = (false, None);
+            if self.checked.contains(&place) {
+                self.doubts = 1;
+            }
+            let case = self.peers[place].case.take();
+            back = case.is_some_and(|case| case.is_dead());
             seen[place] = true;
             self.somebody_answered = true;
         }
@@ -265,25 +266,27 @@ impl Membership {
     /// Notes that a peer that was asked gave no answer, or none of use; says whether that makes it dead.
     pub(crate) fn failed(&mut self, peer: &PeerUrl, now: Duration) -> bool {
         let Some(place) = self.release(peer) else { return false };
-        let peer = &mut self.peers[place];
-        let named = peer.named;
-        let trouble = peer.trouble.get_or_insert_default();
-        trouble.tries = trouble.tries.saturating_add(1);
-        let counts = trouble.failures == 0 || now >= trouble.failed_at + APART;
+        let case = self.case(place);
+        let again = std::mem::take(&mut case.again);
+        case.attempts = case.attempts.saturating_add(1);
+        let counts = case.failures == 0 || now >= case.failed_at + APART;
         if counts {
-            trouble.failures = trouble.failures.saturating_add(1);
-            trouble.failed_at = now;
+            case.failures = case.failures.saturating_add(1);
+            case.failed_at = now;
         }
-        let (tries, failures, again) = (trouble.tries, trouble.failures, std::mem::take(&mut trouble.again));
+        let (named, attempts, failures) = (case.named, case.attempts, case.failures);
         if named {
-            let pause = self.jittered(doubled(FIRST_PAUSE, tries - 1, APART).mul_f64(0.8));
+            let pause = self.jittered(doubled(FIRST_PAUSE, attempts - 1, APART).mul_f64(0.8));
             self.schedule(place, now + pause);
         } else if failures >= ATTEMPTS && !again {
             let pause = self.jittered(doubled(APART, failures - ATTEMPTS + 1, LONGEST_PAUSE));
-            self.peers[place].trouble.get_or_insert_default().rests_until = now + pause;
+            self.case(place).rests_until = now + pause;
         } else if self.announce.is_some() {
             let pause = self.jittered(APART);
             self.schedule(place, now + pause);
+        }
+        if failures == 1 && self.checked.contains(&place) {
+            self.doubts = MAX_DOUBTS.min(self.doubts + 1);
         }
         self.finish_joining(now);
         counts && failures == ATTEMPTS
@@ -294,15 +297,21 @@ impl Membership {
     fn announce(&mut self, now: Duration) {
         // A little less than a period to a little more, so that nobody marches in step.
         self.announce_at = self.announce.map(|period| now + self.jittered(period.mul_f64(0.875)));
-        let rested = |peer: &Peer| peer.death().filter(|_| peer.is_idle()).map(|death| death.rests_until);
-        let trials = self.peers.iter().enumerate().filter_map(|(place, peer)| Some((rested(peer)?, place)));
-        let trials: BTreeSet<_> = trials.filter(|&(until, _)| until <= now).collect();
+        let rested = self.idle_dead().filter(|(_, death)| death.rests_until <= now);
+        let mut trials: Vec<_> = rested.map(|(place, death)| (death.rests_until, place)).collect();
+        trials.sort_unstable();
         let mut trials = trials.into_iter().map(|(_, place)| place);
         let mut calls = 0;
-        let doubted = self.doubted.take().filter(|&place| self.is_well(place));
-        for place in trials.by_ref().take(1).chain(doubted) {
+        if let Some(place) = trials.next() {
             self.schedule(place, now);
             calls += 1;
+        }
+        // Nearly all of these are dead and would be called some day anyway: of the living it is one at most.
+        for (index, place) in std::mem::take(&mut self.doubted).into_iter().enumerate() {
+            if self.is_well(place) {
+                self.schedule(place, now);
+                calls += usize::from(index == 0);
+            }
         }
         while calls < CALLS_A_PERIOD
             && let Some(place) = self.next_living().or_else(|| trials.next())
@@ -331,19 +340,21 @@ impl Membership {
     /// Thus a death spreads as news do, though everyone finds it out by calling. Each is doubted once a turn at most,
     /// or one that only we can reach would be called by us all the time.
     fn doubt(&mut self, seen: &[bool]) {
-        if self.joining || self.doubted.is_some() {
+        let room = self.doubts.saturating_sub(self.doubted.len());
+        if self.joining || room == 0 {
             return;
         }
         let left_out = |&place: &usize| !seen[place] && self.is_well(place) && !self.checked.contains(&place);
-        let left_out: Vec<usize> = (1..seen.len()).filter(left_out).collect();
-        self.doubted = self.random.choice(left_out);
-        self.checked.extend(self.doubted);
+        let mut left_out: Vec<usize> = (1..seen.len()).filter(left_out).collect();
+        self.random.shuffle(&mut left_out);
+        left_out.truncate(room);
+        self.checked.extend(&left_out);
+        self.doubted.extend(left_out);
     }
 
-    /// Whether nothing speaks against a peer and it is not being called anyway.
+    /// Whether a peer lives, for all we know, and is not being called anyway.
     fn is_well(&self, place: usize) -> bool {
-        let peer = &self.peers[place];
-        peer.trouble.is_none() && peer.is_idle()
+        self.peers[place].case.is_none()
     }
 
     fn merge(
@@ -355,19 +366,24 @@ impl Membership {
     ) -> Heard {
         let mut heard = Heard::default();
         let mut urls = urls.into_iter();
-        // Lists run alike for long stretches: a glance at the place after the last one found spares the hashing.
-        let mut expected = 0;
+        // Lists run alike for long stretches: a glance behind the last two finds mostly spares the hashing.
+        let (mut next, mut other) = (0, 0);
         for url in urls.by_ref().take(most) {
             let text = url.as_ref();
-            let found = self.glance(expected, text).or_else(|| self.places.get(text).copied());
+            let found = if self.is_at(next, text) {
+                Some(next)
+            } else {
+                std::mem::swap(&mut next, &mut other);
+                if self.is_at(next, text) { Some(next) } else { self.places.get(text).copied() }
+            };
             if let Some(place) = found {
-                expected = place + 1;
+                next = place + 1;
                 known(self, place);
                 continue;
             }
             match url.try_into() {
                 Ok(url) if self.places.contains_key(&url) => {}
-                Ok(url) if self.learn(url.clone(), false, now) => heard.new.push(url),
+                Ok(url) if self.learn(url.clone(), now).is_some() => heard.new.push(url),
                 _ => heard.ignored += 1,
             }
         }
@@ -375,32 +391,30 @@ impl Membership {
         heard
     }
 
-    fn glance(&self, expected: usize, text: &str) -> Option<usize> {
-        let is_there = |place: usize| self.peers.get(place).is_some_and(|peer| peer.url.as_str() == text);
-        if is_there(expected) {
-            return Some(expected);
-        }
-        (expected + 1..expected + GLANCE)
-            .chain(expected.saturating_sub(GLANCE)..expected)
-            .find(|&place| is_there(place))
+    /// Whether a peer of this URL is in that place.
+    fn is_at(&self, place: usize, text: &str) -> bool {
+        self.peers.get(place).is_some_and(|peer| peer.url.as_str() == text)
     }
 
-    /// Takes up a peer that is not known; says whether there was room.
-    fn learn(&mut self, url: PeerUrl, named: bool, now: Duration) -> bool {
+    /// Takes up a peer and says its place; nothing for one that was known, or has no room.
+    fn learn(&mut self, url: PeerUrl, now: Duration) -> Option<usize> {
         if self.places.contains_key(&url) {
-            return true;
+            return None;
         }
+        let peer = Peer { url: url.clone(), case: None };
         let place = if self.peers.len() < MAX_PEERS {
             let place = self.peers.len();
-            self.peers.push(Peer::new(url.clone(), named));
+            self.peers.push(peer);
             // Anywhere in this turn, for the next one may be hours away.
             self.turn.push(place);
-            let (last, other) = (self.turn.len() - 1, self.random.usize(..self.turn.len()));
+            let other = self.random.usize(..self.turn.len());
+            let last = self.turn.len() - 1;
             self.turn.swap(last, other);
             place
         } else {
-            let Some(place) = self.longest_dead() else { return false };
-            let gone = std::mem::replace(&mut self.peers[place], Peer::new(url.clone(), named));
+            // The longest dead makes room; the new one takes its place on the list, too.
+            let (place, _) = self.idle_dead().max_by_key(|(_, death)| death.failures)?;
+            let gone = std::mem::replace(&mut self.peers[place], peer);
             self.places.remove(&gone.url);
             place
         };
@@ -408,30 +422,27 @@ impl Membership {
         if self.joining {
             self.schedule(place, now);
         }
-        true
+        Some(place)
     }
 
-    /// The dead peer that makes room for a new one on a full list; the new one gets its place on it, too.
-    fn longest_dead(&self) -> Option<usize> {
-        let idle = self.peers.iter().enumerate().filter(|(_, peer)| peer.is_idle());
-        let dead = idle.filter_map(|(place, peer)| Some((peer.death()?.failures, place)));
-        dead.max_by_key(|&(failures, _)| failures).map(|(_, place)| place)
+    /// The dead that are left alone.
+    fn idle_dead(&self) -> impl Iterator<Item = (usize, &Case)> {
+        let dead = self.peers.iter().enumerate().filter_map(|(place, peer)| Some((place, peer.death()?)));
+        dead.filter(|(_, death)| death.is_idle())
     }
 
     /// Plans an early trial of a peer if it is dead, though not within a minute of its last failure.
     fn try_soon(&mut self, place: usize, now: Duration) {
-        let peer = &mut self.peers[place];
-        let Some(death) = peer.trouble.as_mut().filter(|trouble| trouble.is_fatal()) else { return };
-        if peer.being_asked {
-            death.again = true;
-        } else if peer.ask_at.is_none() {
+        let Some(death) = self.peers[place].case.as_mut().filter(|case| case.is_dead()) else { return };
+        death.again = death.being_asked;
+        if death.is_idle() {
             let at = now.max(death.failed_at + APART);
             self.schedule(place, at);
         }
     }
 
     fn schedule(&mut self, place: usize, at: Duration) {
-        if let Some(before) = self.peers[place].ask_at.replace(at) {
+        if let Some(before) = self.case(place).ask_at.replace(at) {
             self.agenda.remove(&(before, place));
         }
         self.agenda.insert((at, place));
@@ -442,8 +453,12 @@ impl Membership {
         let place = *self.places.get(peer)?;
         let index = self.asked.iter().position(|&(_, asked)| asked == place)?;
         self.asked.remove(index);
-        self.peers[place].being_asked = false;
+        self.case(place).being_asked = false;
         Some(place)
+    }
+
+    fn case(&mut self, place: usize) -> &mut Case {
+        self.peers[place].case.get_or_insert_default()
     }
 
     fn finish_joining(&mut self, now: Duration) {

@@ -157,7 +157,12 @@ struct Ear<'a>(&'a Guest);
 
 impl Read for Ear<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = (&self.0.stream).read(buffer)?;
+        let read = loop {
+            match (&self.0.stream).read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         let mut pulse = lock(&self.0.pulse);
         if pulse.is_late() {
             return Err(io::ErrorKind::TimedOut.into());

@@ -120,10 +120,11 @@ impl Line {
         loop {
             let had = bytes.len();
             bytes.resize(had + 1024, 0);
-            let read = (&*self.stream).read(&mut bytes[had..])?;
-            bytes.truncate(had + read);
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match (&*self.stream).read(&mut bytes[had..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => bytes.truncate(had + read),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => bytes.truncate(had),
+                Err(error) => return Err(error),
             }
             if let Some(mut reply) = Reply::parse(&bytes)? {
                 if let Some(body) = &mut reply.body {

@@ -144,6 +144,10 @@ impl Door {
     }
 
     fn shut(&mut self) {
+        let threads = std::mem::take(&mut self.threads);
+        if threads.is_empty() {
+            return;
+        }
         self.house.guests.close();
         self.house.lines.close();
         for listener in self.listeners.drain(..) {
@@ -151,7 +155,7 @@ impl Door {
         }
         let deadline = Instant::now() + CLOSING;
         let empty = self.house.guests.wait_until_empty(CLOSING);
-        while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
+        while !threads.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
         if !empty {

@@ -42,7 +42,8 @@ fn stream(length: u64) -> Answer {
     Answer::Stream { content_type: "text/xml", length, body: Box::new(body) }
 }
 
-/// Answers by what the call says: `stream N`, `message N`, `short N`, `long N`, `fail N`, `panic`, `who`, or an echo.
+/// Answers by what the call says: `stream N`, `message N`, `short N`, `long N`, `fail N`, `block N`, `panic`,
+/// `who`, or an echo.
 fn toy() -> Answering {
     Arc::new(|call, octets, address| {
         let text = String::from_utf8_lossy(call);
@@ -68,6 +69,11 @@ fn toy() -> Answering {
                     }),
                 }
             }
+            "block" => {
+                // Longer than closing may take.
+                thread::sleep(Duration::from_secs(number));
+                Answer::Message(Vec::new())
+            }
             "panic" => std::panic::resume_unwind(Box::new("as wanted")),
             "who" => Answer::Message(format!("{address} {octets}").into_bytes()),
             _ => Answer::Message(call.to_vec()),
@@ -88,6 +94,7 @@ impl House {
     }
 
     fn open_with(silence: Duration, places: (usize, usize)) -> Self {
+        raise_descriptor_limit();
         let private = tempfile::tempdir().unwrap();
         let directory = private.path().to_path_buf();
         let handover = Arc::new(Handover::default());
@@ -116,11 +123,12 @@ impl House {
         caller.reply().expect("an honest call is answered")
     }
 
-    /// Waits until no guest and no line is left.
+    fn inside(&self) -> &super::House {
+        &self.door.as_ref().unwrap().house
+    }
+
     fn wait_until_empty(&self) {
-        let inside = &self.door.as_ref().unwrap().house;
-        assert!(inside.guests.wait_until_empty(DEADLINE), "guests are left over");
-        wait_until("lines are left over", || inside.lines.count() == 0);
+        assert!(self.inside().guests.wait_until_empty(DEADLINE), "guests are left over");
     }
 
     /// How long an honest call takes, on a connection of its own.
@@ -523,6 +531,7 @@ fn connections_that_are_reset_at_once_leave_nothing() {
     }
     house.honest_call();
     house.wait_until_empty();
+    wait_until("lines are left over", || house.inside().lines.count() == 0);
 }
 
 #[test]
@@ -591,7 +600,7 @@ fn downloads_that_nobody_reads_are_cut_within_the_limit() {
     for caller in &mut unread {
         caller.post("stream 10000000000");
     }
-    house.keeps_answering_until(|| house.door.as_ref().unwrap().house.guests.wait_until_empty(BRIEF / 10));
+    house.keeps_answering_until(|| house.inside().guests.wait_until_empty(BRIEF / 10));
     for mut caller in unread {
         let (body, properly) = caller.rest();
         assert!(!properly && body.len() < 100_000_000, "{} bytes", body.len());
@@ -616,7 +625,7 @@ fn a_reader_that_drips_is_cut() {
     caller.post("stream 100000000");
     caller.head().unwrap();
     let (start, mut byte) = (Instant::now(), [0]);
-    while !house.door.as_ref().unwrap().house.guests.wait_until_empty(BRIEF / 10) {
+    while !house.inside().guests.wait_until_empty(BRIEF / 10) {
         caller.0.get_mut().read_exact(&mut byte).unwrap();
         assert!(start.elapsed() < DEADLINE, "it was served for {DEADLINE:?}");
     }
@@ -668,6 +677,22 @@ fn closing_is_quick_while_downloads_run() {
     assert!(TcpStream::connect(house.address).is_err(), "the socket still listens");
     // The threads have gone: nobody else holds what they share.
     wait_until("threads are left over", || Arc::strong_count(&inside) == 1);
+}
+
+#[test]
+fn closing_does_not_wait_for_a_call_in_progress() {
+    let mut house = House::open_with(PATIENT, (1, 10));
+    let mut callers = [house.connect(), house.connect()];
+    for caller in &mut callers {
+        caller.post("block 30");
+    }
+    wait_until("no call is in progress", || house.inside().lines.count() == 1);
+    let start = Instant::now();
+    house.door.take().unwrap().close();
+    assert!(start.elapsed() < Duration::from_secs(20), "closing took {:?}", start.elapsed());
+    for mut caller in callers {
+        caller.rest();
+    }
 }
 
 #[test]

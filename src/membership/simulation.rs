@@ -3,25 +3,37 @@
 //! A simulated server calls what the real server's loop calls, and nothing else: `due` when `next_due` says so, `told`
 //! and `listed` for a call that comes in, `answered` or `failed` for one that went out.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    time::{Duration, Instant},
-};
+use std::{cmp::Reverse, collections::BinaryHeap, env, fmt, ops::Range, thread, time::Duration};
 
 use super::*;
 
 const PERIOD: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(30);
-const XML_BYTES_A_URL: usize = 50;
+
+/// What XML adds to each URL of a list.
+const XML_BYTES: usize = 50;
+
+/// How long a network is left alone once all is well: until those that failed once have been tried again.
+const SETTLING_PERIODS: u32 = 4;
+
+/// For how long its price is measured then.
+const STEADY_PERIODS: u32 = 5;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Start(usize),
-    Stop(usize),
+    /// Of one that was given another.
+    Start(usize, usize),
     Wake(usize),
-    Arrive { from: usize, to: usize, life: u32 },
-    Silence { from: usize, to: usize, life: u32 },
+    Arrive {
+        from: usize,
+        to: usize,
+        life: u32,
+    },
+    Silence {
+        from: usize,
+        to: usize,
+        life: u32,
+    },
 }
 
 #[derive(Clone)]
@@ -98,7 +110,7 @@ impl World {
         let Some(members) = &server.members else { return };
         let Some(next) = members.next_due() else { return };
         let next = now.max(server.started + next);
-        if server.wakes_at.is_none_or(|at| next < at || at < now) {
+        if server.wakes_at.is_none_or(|at| next < at) {
             server.wakes_at = Some(next);
             self.at(next, Event::Wake(number));
         }
@@ -117,8 +129,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Start(number) => self.start(number, &[0]),
-            Event::Stop(number) => self.stop(number),
+            Event::Start(number, named) => self.start(number, &[named]),
             Event::Wake(from) => self.wake(from),
             Event::Arrive { from, to, life } if self.servers[from].life == life => self.arrive(from, to, life),
             Event::Silence { from, to, life } if self.servers[from].life == life => {
@@ -156,13 +167,9 @@ impl World {
         let (mut pushed, mut listed) = (0, 0);
         telling.told(asking.pushed().inspect(|_| pushed += 1), now - called.started);
         asking.answered(&called.url, telling.listed().inspect(|_| listed += 1), now - caller.started);
-        self.bytes += (pushed + listed) * (called.url.as_str().len() + XML_BYTES_A_URL);
+        self.bytes += (pushed + listed) * (called.url.as_str().len() + XML_BYTES);
         self.plan(from);
         self.plan(to);
-    }
-
-    fn members(&self, number: usize) -> &Membership {
-        self.servers[number].members.as_ref().expect("the server lives")
     }
 
     fn is_alive(&self, url: &PeerUrl) -> bool {
@@ -191,26 +198,18 @@ impl World {
         servers.into_iter().all(|(own_side, members)| members.listed().all(|url| side(url) == own_side))
     }
 
-    /// Runs until something holds; says how many periods that took, to a tenth. Panics after `limit` periods.
-    fn periods_until(&mut self, limit: f64, holds: impl Fn(&Self) -> bool) -> f64 {
+    /// Runs until all is well; says how many periods that took, to a tenth. Panics after `limit` periods.
+    fn periods_until(&mut self, scenario: &str, limit: f64, is_well: impl Fn(&Self) -> bool) -> f64 {
         let begin = self.now;
         for tenths in 0_u32.. {
             let periods = f64::from(tenths) / 10.0;
-            assert!(periods <= limit, "it took {} servers more than {limit:.1} periods", self.servers.len());
+            assert!(periods <= limit, "{} servers, {scenario}: not within {limit:.1} periods", self.servers.len());
             self.run_until(begin + PERIOD.mul_f64(periods));
-            if holds(self) {
+            if is_well(self) {
                 return periods;
             }
         }
         unreachable!("the limit was reached before")
-    }
-
-    /// Runs for some periods; says the calls and the kilobytes of a server in each.
-    fn price_of(&mut self, periods: u32) -> Price {
-        (self.calls, self.bytes) = (0, 0);
-        self.run_until(self.now + PERIOD * periods);
-        let each = |sum: usize| ratio(sum, self.living().count()) / f64::from(periods);
-        Price { calls: each(self.calls), kilobytes: each(self.bytes) / 1000.0 }
     }
 
     /// All join through the first server, in random order, within some periods.
@@ -221,67 +220,59 @@ impl World {
         world
     }
 
-    fn join(&mut self, numbers: std::ops::Range<usize>, periods: u32) {
+    fn join(&mut self, numbers: Range<usize>, periods: u32) {
         let end = self.now + PERIOD * periods;
         for number in numbers {
             let time = self.now + (end - self.now).mul_f64(self.random.f64());
-            self.at(time, Event::Start(number));
+            self.at(time, Event::Start(number, 0));
         }
         self.run_until(end);
     }
 
     /// A tenth joins through the first server, and dies; then the others join.
-    fn joined_among_dead(size: usize, seed: u64) -> Self {
+    fn joined_among_dead(size: usize, seed: u64, periods: u32) -> Self {
         let mut world = Self::new(size, seed);
+        let dying = 1..1 + size / 10;
         world.start(0, &[]);
-        world.join(1..1 + size / 10, 1);
-        (1..1 + size / 10).for_each(|number| world.stop(number));
-        world.join(1 + size / 10..size, 1);
+        world.join(dying.clone(), 1);
+        dying.clone().for_each(|number| world.stop(number));
+        world.join(dying.end..size, periods);
         world
     }
 
-    /// Two halves that never met; one of the one is told of one of the other.
-    fn introduced(size: usize, seed: u64) -> Self {
+    /// Two halves that never met; then one of the first half is told of one of the other.
+    fn introduced(size: usize, seed: u64, periods: u32) -> Self {
         let mut world = Self::new(size, seed);
+        let other = size / 2;
         world.start(0, &[]);
-        world.start(size / 2, &[]);
-        for number in (1..size).filter(|&number| number != size / 2) {
-            let first = if number < size / 2 { 0 } else { size / 2 };
-            world.start(number, &[first]);
+        world.start(other, &[]);
+        for number in (1..size).filter(|&number| number != other) {
+            let time = PERIOD.mul_f64(f64::from(periods) * world.random.f64());
+            world.at(time, Event::Start(number, if number < other { 0 } else { other }));
         }
-        world.run_until(PERIOD);
-        assert!(!world.all_know_all());
-        let now = world.now - world.servers[1].started;
-        let introduced = world.servers[size / 2].url.clone();
+        world.run_until(PERIOD * (periods + 1));
+        assert!(world.living().all(|members| members.listed().count() == size / 2));
+        let (now, introduced) = (world.now - world.servers[1].started, url(other));
         world.servers[1].members.as_mut().expect("it lives").told([&introduced], now);
+        world.plan(1);
         world
     }
 
-    /// As after hours of a cut, when every server has found all beyond it dead: what [`Self::halves_are_apart`] waits
-    /// for, without the waiting.
-    fn cut_for_hours(&mut self, cut: usize) {
-        self.cut = cut;
+    /// Makes it as after hours of a cut, when every server has found dead what is beyond it: what
+    /// [`Self::halves_are_apart`] waits for, without the waiting.
+    fn cut_for_hours(&mut self) {
+        self.cut = self.servers.len() / 2;
         for server in &mut self.servers {
-            let (now, own_side) = (self.now - server.started, number(&server.url) < cut);
+            let (now, own_side) = (self.now - server.started, number(&server.url) < self.cut);
             let members = server.members.as_mut().expect("all live");
-            for place in 1..members.peers.len() {
-                let peer = &members.peers[place];
-                if (number(&peer.url) < cut) != own_side {
-                    let (failed_at, rests_until) = (now, now + LONGEST_PAUSE.mul_f64(self.random.f64()));
-                    let death = Trouble { tries: 9, failures: 9, failed_at, rests_until, again: false };
-                    members.peers[place].trouble = Some(Box::new(death));
-                }
+            for peer in members.peers.iter_mut().filter(|peer| (number(&peer.url) < self.cut) != own_side) {
+                let rests_until = now + LONGEST_PAUSE.mul_f64(self.random.f64());
+                peer.case = Some(Box::new(Case { failures: 9, failed_at: now, rests_until, ..Case::default() }));
             }
         }
         assert!(self.halves_are_apart());
         self.run_until(self.now + PERIOD * 2);
     }
-}
-
-#[derive(Clone, Copy)]
-struct Price {
-    calls: f64,
-    kilobytes: f64,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the figures are far below 2^52")]
@@ -294,107 +285,191 @@ fn bound(a: f64, b: f64, size: usize) -> f64 {
     a + b * ratio(size, 1).log2()
 }
 
-/// Prints one line of the table.
-fn report(size: usize, scenario: &str, periods: f64, calls: usize, price: Price) {
-    let Price { calls: steady, kilobytes } = price;
-    let calls = ratio(calls, size);
-    println!("{size:>7} | {scenario:<42} | {periods:>7.1} | {calls:>7.1} | {steady:>8.2} | {kilobytes:>9.1}");
+/// One line of the table.
+struct Row {
+    size: usize,
+    scenario: &'static str,
+    /// How long it took until all was well.
+    periods: f64,
+    /// The calls of a server in that time.
+    calls: f64,
+    /// The calls of a server in each period later on, and the kilobytes that these move.
+    steady: (f64, f64),
 }
 
-/// What the columns of the table mean: how long it took until all was well (all know all, where nothing else is said),
-/// how many calls of a server that took in all, and what a server then calls and moves in each period.
-fn head() {
-    println!("servers | scenario                                   | periods |   calls | calls/p. | kB/period");
-}
-
-/// How many networks of a size to try: chance rules each, and the small ones cost nothing.
-fn seeds(size: usize) -> std::ops::Range<u64> {
-    0..match size {
-        ..=10 => 30,
-        ..=100 => 5,
-        _ => 1,
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, scenario, periods, calls, steady: (steady, kilobytes) } = self;
+        write!(f, "{size:>7} | {scenario:<45} | {periods:>7.1} | {calls:>5.0} | {steady:>12.2} | {kilobytes:>9.1}")
     }
 }
 
-/// Runs a scenario for several seeds and reports the longest run.
-fn worst(size: usize, scenario: &str, run: impl Fn(u64) -> (World, f64)) -> World {
-    let runs = seeds(size).map(run);
-    let (mut world, periods) = runs.max_by(|one, other| one.1.total_cmp(&other.1)).expect("there are seeds");
-    let calls = world.calls;
-    let price = world.clone().price_of(5);
-    report(size, scenario, periods, calls, price);
-    world.calls = 0;
-    assert!(price.calls < 3.5, "{scenario}: {} calls a period", price.calls);
-    world
+const HEAD: &str =
+    "servers | scenario                                      | periods | calls | calls/period | kB/period";
+
+/// What to try on networks of one size, and how often: chance rules each run, and small ones cost nothing.
+#[derive(Clone, Copy)]
+struct Trial {
+    size: usize,
+    seeds: u64,
+    /// In how many periods all join.
+    joining: u32,
+    restarts: u64,
+    /// Whether the scenarios that take a large network too long are tried, too.
+    full: bool,
 }
 
-fn sizes() -> Vec<usize> {
-    vec![10, 100, 1000]
-}
-
-#[test]
-fn servers_that_join_in_random_order_know_each_other() {
-    head();
-    for size in sizes() {
-        let begin = Instant::now();
-        let clean = worst(size, "joined", |seed| {
-            let mut world = World::joined(size, seed, 1);
-            let periods = world.periods_until(bound(0.2, 0.05, size), World::all_know_all);
-            (world, periods)
+impl Trial {
+    /// Runs a scenario from each of the seeds until all is well; reports the longest run, and returns it.
+    fn run(
+        self,
+        scenario: &'static str,
+        limit: f64,
+        begin: impl Fn(u64) -> World,
+        is_well: impl Fn(&World) -> bool,
+    ) -> (Row, World) {
+        let runs = (0..self.seeds).map(|seed| {
+            let mut world = begin(seed);
+            let periods = world.periods_until(scenario, limit, &is_well);
+            (periods, world)
         });
-        println!("{:?}", begin.elapsed());
-        worst(size, "cut for 5 periods, healed", |_| {
-            let mut world = clean.clone();
-            world.cut = size / 2;
+        let (periods, mut world) = runs.max_by(|one, other| one.0.total_cmp(&other.0)).expect("there are seeds");
+        let end = world.clone();
+        let living = world.living().count();
+        let calls = ratio(world.calls, living);
+        world.run_until(world.now + PERIOD * SETTLING_PERIODS);
+        (world.calls, world.bytes) = (0, 0);
+        world.run_until(world.now + PERIOD * STEADY_PERIODS);
+        let each = |sum: usize| ratio(sum, living) / f64::from(STEADY_PERIODS);
+        let steady = (each(world.calls), each(world.bytes) / 1000.0);
+        (Row { size: self.size, scenario, periods, calls, steady }, end)
+    }
+
+    fn of_the_clean(self) -> Vec<Row> {
+        let size = self.size;
+        let (joined, clean) = self.run(
+            "joined in random order: all know all",
+            bound(0.2, 0.03, size),
+            |seed| World::joined(size, seed, self.joining),
+            World::all_know_all,
+        );
+        assert!(joined.steady.0 < 3.2, "{joined}");
+        let mut rows = vec![joined];
+        let after = |change: fn(&mut World)| {
+            let clean = clean.clone();
+            move |seed| {
+                let mut world = clean.clone();
+                world.random = fastrand::Rng::with_seed(seed);
+                // So that no two runs begin alike.
+                let later = world.now + PERIOD.mul_f64(world.random.f64());
+                world.run_until(later);
+                change(&mut world);
+                world.calls = 0;
+                world
+            }
+        };
+        let one_dies = after(|world| world.stop(world.servers.len() / 3));
+        let (row, _) = self.run("one dies: off all lists", bound(8.0, 3.0, size), one_dies, World::none_lists_the_dead);
+        rows.push(row);
+        let short = after(|world| {
+            world.cut = world.servers.len() / 2;
             world.run_until(world.now + PERIOD * 5);
-            (world.cut, world.calls) = (0, 0);
-            let periods = world.periods_until(bound(3.0, 0.5, size), World::all_know_all);
-            (world, periods)
+            world.cut = 0;
         });
-        println!("{:?}", begin.elapsed());
-        worst(size, "cut for hours, healed", |_| {
-            let mut world = clean.clone();
-            world.cut_for_hours(size / 2);
-            (world.cut, world.calls) = (0, 0);
-            let periods = world.periods_until(bound(15.0, 0.5, size), World::all_know_all);
-            (world, periods)
-        });
-        println!("{:?}", begin.elapsed());
-        worst(size, "one dies; off all lists", |_| {
-            let mut world = clean.clone();
-            world.stop(size / 3);
-            let periods = world.periods_until(bound(8.0, 3.0, size), World::none_lists_the_dead);
-            (world, periods)
-        });
-        println!("{:?}", begin.elapsed());
+        let (row, _) =
+            self.run("cut for 5 periods, healed: all know all", bound(4.0, 0.5, size), short, World::all_know_all);
+        rows.push(row);
+        let (healing, begun) = if self.full {
+            let cut = after(|world| world.cut = world.servers.len() / 2);
+            let limit = ratio(size, 1) + 20.0;
+            let (row, apart) =
+                self.run("cut in halves: each off the other's lists", limit, cut, World::halves_are_apart);
+            rows.push(row);
+            let healed = World { cut: 0, calls: 0, ..apart };
+            ("cut until then, healed: all know all", healed)
+        } else {
+            let healed = after(|world| {
+                world.cut_for_hours();
+                world.cut = 0;
+            })(0);
+            ("cut for hours, healed: all know all", healed)
+        };
+        let (row, _) = self.run(healing, bound(12.0, 0.5, size), |_| begun.clone(), World::all_know_all);
+        rows.push(row);
+        rows.extend(self.restarted(&clean));
+        rows
+    }
+
+    fn restarted(self, clean: &World) -> Vec<Row> {
+        let begin = |down: u32| {
+            move |seed: u64| {
+                let mut world = clean.clone();
+                let mut random = fastrand::Rng::with_seed(seed);
+                let number = random.usize(..self.size);
+                world.stop(number);
+                world.run_until(world.now + Duration::from_secs(1) + PERIOD * down);
+                world.start(number, &[]);
+                world.calls = 0;
+                world
+            }
+        };
+        let often = Self { seeds: self.restarts, ..self };
+        let (row, _) = often.run("restarted alone: all know all", 2.0, begin(0), World::all_know_all);
+        let mut rows = vec![row];
+        if self.full {
+            let limit = 16.0;
+            let (row, _) =
+                often.run("restarted alone after an hour: all know all", limit, begin(60), World::all_know_all);
+            rows.push(row);
+        }
+        rows
+    }
+
+    fn of_the_dead(self) -> Vec<Row> {
+        let size = self.size;
+        let limit = bound(0.2, 0.03, size);
+        let begin = |seed| World::joined_among_dead(size, seed, self.joining);
+        let (row, world) = self.run("joined, a tenth is dead: the living know all", limit, begin, World::all_know_all);
+        let limit = 10.0 + ratio(size, 10) * 1.5;
+        let once = Self { seeds: 1, ..self };
+        let (later, _) =
+            once.run("the same: the dead off all lists", limit, |_| world.clone(), World::none_lists_the_dead);
+        vec![row, later]
+    }
+
+    fn of_the_unmet(self) -> Vec<Row> {
+        let begin = |seed| {
+            let world = World::introduced(self.size, seed, self.joining);
+            World { calls: 0, ..world }
+        };
+        let limit = bound(2.0, 0.7, self.size);
+        let (row, _) = self.run("two networks introduced: all know all", limit, begin, World::all_know_all);
+        let mut rows = vec![row];
+        if self.full {
+            let begin = |seed| World::joined(self.size, seed, 0);
+            let limit = bound(0.1, 0.1, self.size);
+            let (row, _) = self.run("started all at once: all know all", limit, begin, World::all_know_all);
+            rows.push(row);
+        }
+        rows
     }
 }
 
 #[test]
-fn servers_that_join_among_dead_ones_know_the_living() {
-    for size in sizes() {
-        let begin = Instant::now();
-        let mut world = worst(size, "joined, a tenth is dead", |seed| {
-            let mut world = World::joined_among_dead(size, seed);
-            let periods = world.periods_until(bound(0.2, 0.05, size), World::all_know_all);
-            (world, periods)
-        });
-        println!("{:?}", begin.elapsed());
-        println!("{:?}", world.periods_until(200.0, World::none_lists_the_dead));
-        println!("{:?}", begin.elapsed());
-    }
-}
-
-#[test]
-fn networks_that_never_met_grow_together() {
-    for size in sizes() {
-        let begin = Instant::now();
-        worst(size, "two networks introduced", |seed| {
-            let mut world = World::introduced(size, seed);
-            world.calls = 0;
-            let periods = world.periods_until(bound(1.0, 1.0, size), World::all_know_all);
-            (world, periods)
-        });
-        println!("{:?}", begin.elapsed());
+fn networks_of_any_size_become_whole_in_logarithmic_time_at_three_calls_a_period() {
+    let everything = env::var_os("TINYP2P_FULL").is_some();
+    let trials = [
+        Trial { size: 10, seeds: 30, joining: 1, restarts: 200, full: true },
+        Trial { size: 100, seeds: 5, joining: 1, restarts: 30, full: true },
+        Trial { size: 300, seeds: 1, joining: 10, restarts: 5, full: everything },
+    ];
+    let rows = thread::scope(|scope| {
+        let parts = [Trial::of_the_clean, Trial::of_the_dead, Trial::of_the_unmet];
+        let parts = parts.map(|part| scope.spawn(move || trials.map(part)));
+        parts.map(|part| part.join().expect("the scenarios end as promised"))
+    });
+    println!("{HEAD}");
+    for size in 0..trials.len() {
+        rows.iter().flat_map(|part| &part[size]).for_each(|row| println!("{row}"));
     }
 }

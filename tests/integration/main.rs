@@ -5,6 +5,7 @@
 //! - `files`: what a server shares, what it never does, and how content is spelled
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
+//! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
 //! - `client`: what a client makes of good and bad answers: exit status, files, words
 //!
 //! Every test has its own directories and ports, so all of them run at once. Heavy variants run when `TINYP2P_FULL`
@@ -14,6 +15,7 @@
 mod cli;
 mod client;
 mod files;
+mod gossip;
 mod harness;
 mod network;
 mod roundtrip;

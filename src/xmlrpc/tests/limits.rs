@@ -97,6 +97,16 @@ fn documents_without_end_are_given_up() {
 }
 
 #[test]
+fn no_markup_is_held_beyond_4_mib() {
+    for start in ["<a b='", "<!--", "<methodResponse><params><param><value>a<![CDATA["] {
+        let mut document = Endless::new(start, "x");
+        let error = read_content(&mut document, &mut io::sink()).unwrap_err();
+        assert!(matches!(error, ContentError::Parse(ParseError::TooLarge(4_194_304))), "{start}: {error}");
+        assert!(document.read <= 5 * LIMIT);
+    }
+}
+
+#[test]
 fn a_limit_of_exactly_the_length_suffices() {
     let document = response("peers");
     let read = |limit| read_strings(document, 1, limit, &mut |_| Ok(())).map_err(|error| error.to_string());
@@ -184,7 +194,7 @@ fn a_sink_that_fails_is_told_from_a_document_that_does() {
 #[test]
 fn content_goes_to_the_sink_in_large_writes() {
     for bytes in [b"x&".repeat(500_000), (0..=255).cycle().take(1_000_000).collect()] {
-        for step in [100, 8192, usize::MAX] {
+        for step in [101, 8191, usize::MAX] {
             let mut sink = Sink { room: usize::MAX, writes: vec![] };
             read_content(Dribble { rest: &written(&bytes), step }, &mut sink).unwrap();
             assert!(sink.writes.len() < 10, "{} writes", sink.writes.len());

@@ -295,3 +295,21 @@ fn answers_are_read_in_the_layout_of_other_libraries() {
         assert_eq!(strings_of(listing.as_bytes(), 2), expected, "{listing}");
     }
 }
+
+#[test]
+fn nothing_may_follow_the_padding_of_base64_however_far_it_is() {
+    let piece = "QUJD".repeat(PIECE_BYTES / 4 - 1);
+    for (base64, is_whole) in [
+        (format!("{piece}QQ=="), true),
+        (format!("{piece}QQ=={piece}"), false),
+        (format!("{piece}QQ==QQ=="), false),
+        (format!("{piece}QQ={piece}"), false),
+        (format!("{piece}{piece}\nQUI=\n"), true),
+        (format!("{piece}{piece}QUI"), false),
+    ] {
+        for step in [1000, PIECE_BYTES, usize::MAX] {
+            let document = answer(&format!("<value><base64>{base64}</base64></value>"));
+            assert_eq!(content_of(Dribble { rest: &document, step }).is_ok(), is_whole);
+        }
+    }
+}
