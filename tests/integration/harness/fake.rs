@@ -1,0 +1,437 @@
+//! A peer that answers as a test says: well, badly, slowly, in part or never. It records what it was asked, and
+//! fails the test when nobody asked it anything or somebody sent a wrong proof.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use super::{
+    PASSWORD, PATIENCE, Value, names_answer, peers_answer, proof,
+    value::{content_answer, escaped, false_answer, fault_answer, parse_call},
+};
+
+/// One answer, and how it is delivered.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    bytes: Vec<u8>,
+    /// Where among the bytes a gate stands.
+    gate: Option<(usize, Arc<Gate>)>,
+    delay: Duration,
+    then: Then,
+    pace: Option<(usize, Duration)>,
+}
+
+/// What happens when the bytes are sent.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    Continue,
+    Close,
+    Stall,
+    Repeat,
+}
+
+impl Reply {
+    /// A good HTTP answer that holds this document; the connection stays open.
+    pub(crate) fn document(document: &[u8]) -> Self {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {}\r\n\r\n", document.len());
+        Self { then: Then::Continue, ..Self::raw([head.as_bytes(), document].concat()) }
+    }
+
+    /// An answer as the original sends it, whose end is the end of the connection.
+    pub(crate) fn without_length(document: &[u8]) -> Self {
+        Self::raw([b"HTTP/1.0 200 OK\r\nContent-Type: text/xml\r\n\r\n", document].concat())
+    }
+
+    /// These very bytes, and then the end of the connection.
+    pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: bytes.into(), gate: None, delay: Duration::ZERO, then: Then::Close, pace: None }
+    }
+
+    /// The list of these peers.
+    pub(crate) fn peers<T: AsRef<str>>(peers: impl IntoIterator<Item = T>) -> Self {
+        Self::document(&peers_answer(peers))
+    }
+
+    /// The listing of these names, which may be any bytes.
+    pub(crate) fn names<T: AsRef<[u8]>>(names: impl IntoIterator<Item = T>) -> Self {
+        Self::document(&names_answer(names))
+    }
+
+    /// This content, sent as the original would.
+    pub(crate) fn content(bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = escaped(bytes.as_ref());
+        Self::document(&content_answer([b"<string>", &*bytes, b"</string>"].concat()))
+    }
+
+    /// A content whose value is spelled like this.
+    pub(crate) fn spelled(value: impl AsRef<[u8]>) -> Self {
+        Self::document(&content_answer(value))
+    }
+
+    /// The boolean `false`.
+    pub(crate) fn refusal() -> Self {
+        Self::document(&false_answer())
+    }
+
+    /// A fault whose text is spelled like this.
+    pub(crate) fn fault(text: impl AsRef<[u8]>) -> Self {
+        Self::document(&fault_answer(text))
+    }
+
+    /// Nothing, for as long as anybody waits.
+    pub(crate) fn silence() -> Self {
+        Self { then: Then::Stall, ..Self::raw([]) }
+    }
+
+    /// Only what comes before the `count` last bytes, and then the end of the connection.
+    pub(crate) fn cut(mut self, count: usize) -> Self {
+        self.bytes.truncate(self.bytes.len() - count);
+        Self { then: Then::Close, ..self }
+    }
+
+    /// Only what comes before the `count` last bytes, and then silence.
+    pub(crate) fn stalled(mut self, count: usize) -> Self {
+        self.bytes.truncate(self.bytes.len() - count);
+        Self { then: Then::Stall, ..self }
+    }
+
+    /// All bytes, and the last `count` of them again and again.
+    pub(crate) fn endless(mut self, count: usize) -> Self {
+        let chunk = self.bytes.split_off(self.bytes.len() - count).repeat(64 * 1024 / count + 1);
+        self.bytes.extend_from_slice(&chunk);
+        Self { then: Then::Repeat, pace: Some((chunk.len(), Duration::ZERO)), ..self }
+    }
+
+    /// The bytes so many at a time, with a pause after each piece.
+    pub(crate) fn paced(self, bytes: usize, pause: Duration) -> Self {
+        Self { pace: Some((bytes, pause)), ..self }
+    }
+
+    /// Only after a while.
+    pub(crate) fn delayed(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// Only when the gate has been opened.
+    pub(crate) fn behind(self, gate: &Arc<Gate>) -> Self {
+        Self { gate: Some((0, Arc::clone(gate))), ..self }
+    }
+
+    /// Half of it at once, and the rest only when the gate has been opened.
+    pub(crate) fn half_behind(self, gate: &Arc<Gate>) -> Self {
+        Self { gate: Some((self.bytes.len() / 2, Arc::clone(gate))), ..self }
+    }
+}
+
+/// Something that answers wait for.
+#[derive(Default)]
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let open = self.open.lock().unwrap();
+        drop(self.opened.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+    }
+}
+
+/// A call that the peer received.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) op: i64,
+    pub(crate) arg: Value,
+    proof: String,
+}
+
+/// A peer with a script. Without one it knows only itself and shares nothing.
+pub(crate) struct FakePeer {
+    url: String,
+    listener: Option<TcpListener>,
+    script: Script,
+    state: Arc<State>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Script {
+    peers: Option<Reply>,
+    names: Option<Reply>,
+    files: HashMap<String, Reply>,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Mutex<Vec<Call>>,
+    called: Condvar,
+    streams: Mutex<Vec<TcpStream>>,
+    guests: Mutex<Vec<JoinHandle<()>>>,
+    stopped: AtomicBool,
+    /// Connections open now, and calls being answered now; each with the most that there have been.
+    connections: Tally,
+    answering: Tally,
+    connections_without_a_call: AtomicUsize,
+    expects_no_call: AtomicBool,
+}
+
+#[derive(Default)]
+struct Tally {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Tally {
+    fn enter(&self) {
+        let now = self.now.fetch_add(1, SeqCst) + 1;
+        self.most.fetch_max(now, SeqCst);
+    }
+
+    fn leave(&self) {
+        self.now.fetch_sub(1, SeqCst);
+    }
+}
+
+impl FakePeer {
+    /// A peer that has its URL, but listens only once it is started.
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (script, state) = (Script::default(), Arc::default());
+        Self { url, listener: Some(listener), script, state, acceptor: None }
+    }
+
+    /// A started peer that shares these files, each with its answer.
+    pub(crate) fn sharing<'a>(files: impl IntoIterator<Item = (&'a str, Reply)>) -> Self {
+        files.into_iter().fold(Self::new(), |peer, (name, reply)| peer.file(name, reply)).start()
+    }
+
+    /// What op 0 is answered with.
+    pub(crate) fn on_peers(mut self, reply: Reply) -> Self {
+        self.script.peers = Some(reply);
+        self
+    }
+
+    /// What op 1 is answered with, instead of the names of the files.
+    pub(crate) fn on_names(mut self, reply: Reply) -> Self {
+        self.script.names = Some(reply);
+        self
+    }
+
+    /// Shares a file; its fetch is answered with `reply`.
+    pub(crate) fn file(mut self, name: &str, reply: Reply) -> Self {
+        self.script.files.insert(name.to_owned(), reply);
+        self
+    }
+
+    /// This peer must never be called.
+    pub(crate) fn never_called(self) -> Self {
+        self.state.expects_no_call.store(true, SeqCst);
+        self
+    }
+
+    pub(crate) fn start(mut self) -> Self {
+        let listener = self.listener.take().expect("a peer is started once");
+        let script = std::mem::take(&mut self.script);
+        let peers = script.peers.unwrap_or_else(|| Reply::peers([&self.url]));
+        let names = script.names.unwrap_or_else(|| {
+            let mut names: Vec<_> = script.files.keys().collect();
+            names.sort();
+            Reply::names(names)
+        });
+        let script = Arc::new((peers, names, script.files));
+        let state = Arc::clone(&self.state);
+        self.acceptor = Some(thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                if state.stopped.load(SeqCst) {
+                    return;
+                }
+                state.streams.lock().unwrap().push(stream.try_clone().unwrap());
+                let (guests, script) = (Arc::clone(&state), Arc::clone(&script));
+                let state = Arc::clone(&state);
+                let guest = thread::spawn(move || {
+                    state.connections.enter();
+                    let calls = state.attend(&stream, |call| match (call.op, &call.arg) {
+                        (0, _) => script.0.clone(),
+                        (1, _) => script.1.clone(),
+                        (_, Value::Text(name)) => {
+                            let name = String::from_utf8_lossy(name);
+                            let unknown = || Reply::fault(format!("[Errno 2] No such file or directory: '{name}'"));
+                            script.2.get(&*name).cloned().unwrap_or_else(unknown)
+                        }
+                        (op, arg) => Reply::fault(format!("op {op} with {arg:?}")),
+                    });
+                    if calls == 0 && !state.stopped.load(SeqCst) {
+                        state.connections_without_a_call.fetch_add(1, SeqCst);
+                    }
+                    _ = stream.shutdown(Shutdown::Both);
+                    state.connections.leave();
+                });
+                guests.guests.lock().unwrap().push(guest);
+            }
+        }));
+        self
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What it has been asked so far.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.state.calls.lock().unwrap().clone()
+    }
+
+    /// The names that were fetched from it so far, in order of the calls.
+    pub(crate) fn fetched(&self) -> Vec<String> {
+        let fetches = self.calls().into_iter().filter(|call| call.op != 0 && call.op != 1);
+        fetches.map(|call| call.arg.text()).collect()
+    }
+
+    /// Waits until it has been asked for a file.
+    #[track_caller]
+    pub(crate) fn wait_for_fetch(&self) {
+        let calls = self.state.calls.lock().unwrap();
+        let none = |calls: &mut Vec<Call>| calls.iter().all(|call| call.op == 0 || call.op == 1);
+        let (calls, waited) = self.state.called.wait_timeout_while(calls, PATIENCE, none).unwrap();
+        assert!(!waited.timed_out(), "no file was fetched from {}, only {calls:?}", self.url);
+    }
+
+    /// The most calls that were under way at once, and the most connections that were open at once.
+    pub(crate) fn most_at_once(&self) -> (usize, usize) {
+        (self.state.answering.most.load(SeqCst), self.state.connections.most.load(SeqCst))
+    }
+
+    /// How many connections were opened and closed again without a call.
+    pub(crate) fn connections_without_a_call(&self) -> usize {
+        self.state.connections_without_a_call.load(SeqCst)
+    }
+}
+
+impl Drop for FakePeer {
+    fn drop(&mut self) {
+        self.state.stopped.store(true, SeqCst);
+        if let Some(acceptor) = self.acceptor.take() {
+            _ = TcpStream::connect(self.url.strip_prefix("http://").unwrap());
+            _ = acceptor.join();
+        }
+        for stream in self.state.streams.lock().unwrap().drain(..) {
+            _ = stream.shutdown(Shutdown::Both);
+        }
+        let guests = std::mem::take(&mut *self.state.guests.lock().unwrap());
+        let failed = guests.into_iter().filter_map(|guest| guest.join().err()).count();
+        if thread::panicking() {
+            eprintln!("the scripted peer {} was asked {:?}", self.url, self.calls());
+            return;
+        }
+        assert_eq!(failed, 0, "{} was sent what is no call", self.url);
+        let calls = self.calls();
+        let uncalled = self.state.expects_no_call.load(SeqCst);
+        assert_eq!(calls.is_empty(), uncalled, "{} was asked {calls:?}", self.url);
+        for call in calls {
+            assert_eq!(call.proof, proof(PASSWORD, &self.url), "a wrong proof in {call:?}");
+        }
+    }
+}
+
+impl State {
+    /// Serves one connection to its end and says how many calls it brought.
+    fn attend(&self, stream: &TcpStream, answer: impl Fn(&Call) -> Reply) -> usize {
+        let mut reader = BufReader::new(stream);
+        let mut count = 0;
+        while let Some(call) = read_call(&mut reader) {
+            count += 1;
+            self.answering.enter();
+            let reply = answer(&call);
+            self.calls.lock().unwrap().push(call);
+            self.called.notify_all();
+            let goes_on = self.deliver(stream, &reply);
+            self.answering.leave();
+            if !goes_on {
+                break;
+            }
+        }
+        count
+    }
+
+    /// Sends an answer; says whether the connection goes on.
+    fn deliver(&self, mut stream: &TcpStream, reply: &Reply) -> bool {
+        let mut bytes = &*reply.bytes;
+        if let Some((position, gate)) = &reply.gate {
+            let (before, after) = bytes.split_at(*position);
+            _ = stream.write_all(before);
+            gate.pass();
+            bytes = after;
+        }
+        thread::sleep(reply.delay);
+        let (size, pause) = reply.pace.unwrap_or((usize::MAX, Duration::ZERO));
+        let sent = bytes.chunks(size.min(bytes.len().max(1))).all(|piece| {
+            let sent = stream.write_all(piece).is_ok();
+            thread::sleep(pause);
+            sent && !self.stopped.load(SeqCst)
+        });
+        match reply.then {
+            Then::Continue => sent,
+            Then::Close => false,
+            Then::Stall => {
+                // Ends when the caller hangs up or the test does.
+                _ = stream.read(&mut [0]);
+                false
+            }
+            Then::Repeat => {
+                let chunk = &reply.bytes[reply.bytes.len() - size..];
+                while !self.stopped.load(SeqCst) {
+                    if stream.write_all(chunk).is_err() {
+                        break;
+                    }
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Reads one POST and the call in it; none at the end of the connection.
+fn read_call(reader: &mut impl BufRead) -> Option<Call> {
+    let mut length = 0;
+    let mut first = true;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if std::mem::take(&mut first) {
+            assert!(line.starts_with("POST /RPC2 HTTP/1.1"), "not a call: {line:?}");
+        }
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        if let Some((key, value)) = line.split_once(':')
+            && key.eq_ignore_ascii_case("Content-Length")
+        {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body).ok()?;
+    let (method, params) = parse_call(&body);
+    assert_eq!(method, "f");
+    let params: [Value; 3] = params.try_into().expect("a call has three parameters");
+    let [proof, Value::Int(op), arg] = params else { panic!("op is a number") };
+    Some(Call { op, arg, proof: proof.text() })
+}

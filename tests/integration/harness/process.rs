@@ -1,0 +1,191 @@
+//! Commands that end by themselves: clients, and servers that refuse to start.
+
+use std::{
+    ffi::OsStr,
+    fmt::Write as _,
+    io::Read,
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Dir, PASSWORD, PATIENCE, eventually};
+
+/// A command that has ended.
+pub(crate) struct Run {
+    command: String,
+    dir: PathBuf,
+    status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs the program in a directory with exactly these words.
+#[track_caller]
+pub(crate) fn tinyp2p<T: AsRef<OsStr>>(dir: &Dir, words: impl IntoIterator<Item = T>) -> Run {
+    tinyp2p_start(dir, words).finish()
+}
+
+/// Starts the program in a directory with exactly these words.
+fn tinyp2p_start<T: AsRef<OsStr>>(dir: &Dir, words: impl IntoIterator<Item = T>) -> Running {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tinyp2p"));
+    command.args(words);
+    Running::start(dir, command)
+}
+
+/// A client about to be run.
+pub(crate) struct Download<'a> {
+    dir: &'a Dir,
+    url: String,
+    pattern: String,
+    options: Vec<String>,
+}
+
+/// A client that takes everything from the network of `url` into `dir`.
+pub(crate) fn download<'a>(dir: &'a Dir, url: &str) -> Download<'a> {
+    Download { dir, url: url.to_owned(), pattern: String::new(), options: Vec::new() }
+}
+
+impl Download<'_> {
+    pub(crate) fn pattern(mut self, pattern: &str) -> Self {
+        pattern.clone_into(&mut self.pattern);
+        self
+    }
+
+    pub(crate) fn options<'b>(mut self, options: impl IntoIterator<Item = &'b str>) -> Self {
+        self.options.extend(options.into_iter().map(str::to_owned));
+        self
+    }
+
+    pub(crate) fn start(self) -> Running {
+        let words = self.options.iter().map(String::as_str);
+        tinyp2p_start(self.dir, words.chain([PASSWORD, "client", &self.url, "--", &self.pattern]))
+    }
+
+    #[track_caller]
+    pub(crate) fn run(self) -> Run {
+        self.start().finish()
+    }
+}
+
+/// A command under way. Killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    command: String,
+    dir: PathBuf,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Starts a command in a directory, both its outputs collected.
+    pub(crate) fn start(dir: &Dir, mut command: Command) -> Self {
+        command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("could not run {command:?}: {error}"));
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        let dir = dir.path().to_owned();
+        Self { child, command: format!("{command:?}"), dir, stdout: Some(stdout), stderr: Some(stderr) }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end, which must come within `PATIENCE`.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Run {
+        let status = eventually(&format!("the end of {}", self.command), PATIENCE, || self.child.try_wait().unwrap());
+        Run {
+            command: std::mem::take(&mut self.command),
+            dir: std::mem::take(&mut self.dir),
+            status,
+            stdout: self.stdout.take().unwrap().join().unwrap(),
+            stderr: self.stderr.take().unwrap().join().unwrap(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail harmlessly when the command has ended.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        _ = stream.read_to_end(&mut bytes);
+        String::from_utf8(bytes).expect("output is UTF-8")
+    })
+}
+
+impl Run {
+    /// Fails unless the command ended with this status, standard output is exactly these lines in any order, and
+    /// standard error tells of each of these things. Standard error must be safe to show on a terminal, and must not
+    /// hold the password.
+    #[track_caller]
+    pub(crate) fn ends(self, status: i32, saved: &[&str], told: &[&str]) -> Self {
+        let mut wrong = Vec::new();
+        if self.status.code() != Some(status) {
+            wrong.push(format!("status {status} was expected"));
+        }
+        let (mut lines, mut expected) = (self.stdout.lines().collect::<Vec<_>>(), saved.to_vec());
+        lines.sort_unstable();
+        expected.sort_unstable();
+        if lines != expected {
+            wrong.push(format!("standard output should be {expected:?}"));
+        }
+        wrong.extend(
+            told.iter()
+                .filter(|text| !self.stderr.contains(**text))
+                .map(|text| format!("standard error lacks {text:?}")),
+        );
+        if let Some(found) = unsafe_to_show(&self.stderr) {
+            wrong.push(format!("standard error holds {found:?}"));
+        }
+        if self.stderr.contains(PASSWORD) || self.stderr.contains("panicked") {
+            wrong.push("standard error holds the password or a panic".to_owned());
+        }
+        assert!(wrong.is_empty(), "{}\n{self}", wrong.join("\n"));
+        self
+    }
+
+    /// Fails unless exactly one line of standard error is a complaint of the program that ended it.
+    #[track_caller]
+    pub(crate) fn with_one_complaint(self) -> Self {
+        let complaints = self.stderr.lines().filter(|line| line.starts_with("tinyp2p: ")).count();
+        assert_eq!(complaints, 1, "one line should begin with the program's name\n{self}");
+        self
+    }
+
+    /// The exit status, and none after a signal.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut listing = String::new();
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let length = entry.metadata().map_or(0, |metadata| metadata.len());
+            writeln!(listing, "  {}, {length} bytes", entry.file_name().display())?;
+        }
+        writeln!(f, "command: {}\nstatus: {:?}, signal {:?}", self.command, self.status.code(), self.status.signal())?;
+        writeln!(f, "directory {}:\n{listing}stdout:\n{}\nstderr:\n{}", self.dir.display(), self.stdout, self.stderr)
+    }
+}
+
+/// The first character of some output that could steer a terminal or forge what stands around it.
+pub(crate) fn unsafe_to_show(text: &str) -> Option<char> {
+    text.chars().find(|&character| {
+        (character.is_control() && character != '\n')
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    })
+}

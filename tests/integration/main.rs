@@ -1,0 +1,20 @@
+//! Drives the real binary from outside: its command line, its sockets, the files it leaves. What belongs where:
+//!
+//! - `cli`: how words become passwords, patterns, options and usage errors; exit statuses that need no network
+//! - `wire`: HTTP and XML-RPC, byte for byte, against a server; the exchanges recorded from the original
+//! - `files`: what a server shares, what it never does, and how content is spelled
+//! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
+//! - `network`: servers among themselves: joining, bad peers, starting and stopping
+//! - `client`: what a client makes of good and bad answers: exit status, files, words
+//!
+//! Every test has its own directories and ports, so all of them run at once. Heavy variants run when `TINYP2P_FULL`
+//! is 1. A deadline is ten times what is promised, so that a slow machine fails no test.
+#![allow(clippy::unwrap_used)] // In a test, a panic where it stands is the report.
+
+mod cli;
+mod client;
+mod files;
+mod harness;
+mod network;
+mod roundtrip;
+mod wire;
