@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     Status(u16),
     #[error("the answer makes no sense: {}", Shown(.0))]
     Malformed(String),
-    #[error("refused: the password is wrong, or the server calls itself by another URL than this")]
+    #[error("refused: the password is wrong, or the server calls itself by another URL (take the one that it prints)")]
     Refused,
     #[error("fault: {}", Shown(.0))]
     Fault(String),
@@ -72,7 +72,7 @@ pub(crate) enum Error {
     Output(io::Error),
     #[error("could not get the password: {}", reason(.0))]
     Password(io::Error),
-    #[error("could not get the peer list of {peer}: {failure}")]
+    #[error("could not get the peer list of {peer}: {failure}{}", refusal_hint(.peer, .failure))]
     PeerList { peer: PeerUrl, failure: Failure },
 }
 
@@ -82,6 +82,15 @@ pub(crate) fn reason(error: &io::Error) -> String {
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// Which other URL a server that refuses may well go by.
+fn refusal_hint(peer: &PeerUrl, failure: &Failure) -> String {
+    let other = match failure {
+        Failure::Refused => peer.as_str().replacen("//localhost:", "//127.0.0.1:", 1),
+        _ => return String::new(),
+    };
+    if other == peer.as_str() { String::new() } else { format!("; is it {other}?") }
 }
 
 fn listen_hint(error: &io::Error) -> &'static str {

@@ -99,7 +99,7 @@ impl Gossip {
         let now = self.started.elapsed();
         match answer {
             Ok(urls) => {
-                let heard = self.members().answered(peer, &urls, now);
+                let heard = self.members().answered(peer, urls.iter().map(String::as_str), now);
                 if !self.has_joined.swap(true, Ordering::Relaxed) {
                     log::info!("joined the network through {peer}, which knows {} peers", urls.len());
                 } else if self.failing().remove(peer) {

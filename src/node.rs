@@ -82,7 +82,7 @@ impl Node {
 
     fn merge(&self, urls: &[String], caller: &str) -> Answer {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard = members.told(urls, self.started.elapsed());
+        let heard = members.told(urls.iter().map(String::as_str), self.started.elapsed());
         let answer = protocol::write_peers(members.listed());
         drop(members);
         log_heard(&heard, &caller);

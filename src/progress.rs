@@ -188,7 +188,8 @@ impl FileProgress<'_> {
                 }
                 None => ProgressBar::no_length().with_style(style("{wide_msg} {binary_bytes} {binary_bytes_per_sec}")),
             };
-            self.bar = Some(total.bars.insert_before(&total.bar, bar.with_message(self.name.to_string())));
+            let bar = bar.with_message(self.name.to_string()).with_position(self.bytes);
+            self.bar = Some(total.bars.insert_before(&total.bar, bar));
         }
         if let Some(bar) = &self.bar {
             bar.set_position(self.bytes);

@@ -20,90 +20,17 @@ use quick_xml::{
     reader::Reader,
 };
 
-use super::{ParseError, malformed};
+use super::{
+    ParseError,
+    element::{Element, wide_characters},
+    malformed,
+};
 
 /// The longest tag, comment, CDATA section or processing instruction in bytes, for quick-xml holds each in memory.
 const MAX_MARKUP_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How deep elements may nest. An array takes three levels; the protocol's deepest document has twelve elements.
+/// How deep elements may nest. An array takes three levels; the protocol's deepest document has eleven.
 const MAX_DEPTH: usize = 64;
-
-/// The longest tag name that a message repeats, in bytes.
-const MAX_SHOWN_NAME_BYTES: usize = 32;
-
-/// The elements of XML-RPC; any other tag is malformed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Element {
-    Array,
-    Base64,
-    Boolean,
-    Data,
-    Fault,
-    Int,
-    Member,
-    MethodCall,
-    MethodName,
-    MethodResponse,
-    Name,
-    Param,
-    Params,
-    String,
-    Struct,
-    Value,
-    /// A type that means nothing to peers, by its tag.
-    Other(&'static str),
-}
-
-impl Element {
-    fn from_tag(tag: &str) -> Option<Self> {
-        Some(match tag {
-            "array" => Self::Array,
-            "base64" => Self::Base64,
-            "boolean" => Self::Boolean,
-            "data" => Self::Data,
-            "fault" => Self::Fault,
-            "int" | "i4" => Self::Int,
-            "member" => Self::Member,
-            "methodCall" => Self::MethodCall,
-            "methodName" => Self::MethodName,
-            "methodResponse" => Self::MethodResponse,
-            "name" => Self::Name,
-            "param" => Self::Param,
-            "params" => Self::Params,
-            "string" => Self::String,
-            "struct" => Self::Struct,
-            "value" => Self::Value,
-            "dateTime.iso8601" => Self::Other("dateTime.iso8601"),
-            "double" => Self::Other("double"),
-            "ex:i8" | "i8" => Self::Other("i8"),
-            "ex:nil" | "nil" => Self::Other("nil"),
-            _ => return None,
-        })
-    }
-
-    /// The tag, in its usual spelling.
-    pub(super) fn tag(self) -> &'static str {
-        match self {
-            Self::Array => "array",
-            Self::Base64 => "base64",
-            Self::Boolean => "boolean",
-            Self::Data => "data",
-            Self::Fault => "fault",
-            Self::Int => "int",
-            Self::Member => "member",
-            Self::MethodCall => "methodCall",
-            Self::MethodName => "methodName",
-            Self::MethodResponse => "methodResponse",
-            Self::Name => "name",
-            Self::Param => "param",
-            Self::Params => "params",
-            Self::String => "string",
-            Self::Struct => "struct",
-            Self::Value => "value",
-            Self::Other(tag) => tag,
-        }
-    }
-}
 
 /// One piece of markup.
 #[derive(Debug)]
@@ -200,7 +127,7 @@ impl<R: BufRead> Document<R> {
                 return Err(markup_failure(error, self.reader.get_ref().exceeded, limit));
             }
         };
-        let element = Element::from_tag(tag.name().into_inner()).ok_or_else(|| unknown(tag.name().into_inner()))?;
+        let element = Element::from_tag(tag.name().into_inner())?;
         if self.depth == MAX_DEPTH {
             return Err(malformed("elements are nested too deep"));
         }
@@ -225,10 +152,19 @@ impl<R: BufRead> Document<R> {
 
     /// Enters the element that begins next, which must be the one named.
     pub(super) fn enter(&mut self, element: Element) -> Result<(), ParseError> {
+        if self.enter_another(element)? {
+            Ok(())
+        } else {
+            Err(malformed(format!("an element ends where <{}> should be", element.tag())))
+        }
+    }
+
+    /// Enters one more of the elements named, or leaves the element around where that ends instead.
+    pub(super) fn enter_another(&mut self, element: Element) -> Result<bool, ParseError> {
         match self.child()? {
-            Some(found) if found == element => Ok(()),
-            Some(found) => Err(malformed(format!("<{}> where <{}> should be", found.tag(), element.tag()))),
-            None => Err(malformed(format!("an element ends where <{}> should be", element.tag()))),
+            Some(found) if found == element => Ok(true),
+            Some(found) => Err(found.instead_of(&format!("<{}>", element.tag()))),
+            None => Ok(false),
         }
     }
 
@@ -290,7 +226,7 @@ impl<R: BufRead> Document<R> {
                     stream.consume(1);
                     self.budget -= 1;
                 }
-                Some(0 | 0xfe | 0xff) => return Err(utf16()),
+                Some(0 | 0xfe | 0xff) => return Err(wide_characters()),
                 None => return Err(malformed("it is empty")),
                 Some(_) if position == 0 => return Ok(()),
                 Some(_) => return Err(stray_text()),
@@ -337,22 +273,6 @@ fn doctype() -> ParseError {
     malformed("a document type declaration")
 }
 
-fn utf16() -> ParseError {
-    malformed("it looks like UTF-16, but only UTF-8 is read")
-}
-
-// A foreign name is repeated only where it cannot do harm to a terminal.
-fn unknown(tag: &str) -> ParseError {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:-_".contains(&byte);
-    if tag.contains('\0') {
-        utf16()
-    } else if tag.len() <= MAX_SHOWN_NAME_BYTES && tag.bytes().all(is_plain) {
-        malformed(format!("unknown tag <{tag}>"))
-    } else {
-        malformed("an unknown tag")
-    }
-}
-
 /// Input that fails when more than what is left is asked for, and that is never interrupted.
 struct Bounded<R> {
     input: R,
@@ -362,18 +282,23 @@ struct Bounded<R> {
 
 impl<R: BufRead> BufRead for Bounded<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while let Err(error) = self.input.fill_buf() {
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
+        let available = loop {
+            match self.input.fill_buf() {
+                Ok(available) => break available.len(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
+        };
+        // Asking once more would be another read of the connection.
+        if available == 0 {
+            return Ok(&[]);
         }
-        let available = self.input.fill_buf()?;
-        if self.left == 0 && !available.is_empty() {
+        if self.left == 0 {
             self.exceeded = true;
             return Err(io::Error::other("over the limit"));
         }
-        let length = usize::try_from(self.left).map_or(available.len(), |left| left.min(available.len()));
-        Ok(&available[..length])
+        let length = usize::try_from(self.left).map_or(available, |left| left.min(available));
+        Ok(&self.input.fill_buf()?[..length])
     }
 
     fn consume(&mut self, amount: usize) {

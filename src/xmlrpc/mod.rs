@@ -4,14 +4,15 @@
 //! no panic, no unbounded recursion, and the same result however the bytes are cut into reads. What is written has
 //! the layout of the original, byte for byte.
 //!
-//! `document` knows the markup, `text` the characters between it, `base64` that encoding; `read` is the grammar,
-//! `write` its counterpart, and `content` announces and writes the one long value that a fetch is answered with.
+//! `document` knows the markup, `element` its tags, `text` the characters between, `base64` that encoding; `read` is
+//! the grammar, `write` its counterpart, and `content` announces and writes the one long value of a fetch.
 
 use std::{error, fmt, io};
 
 mod base64;
 mod content;
 mod document;
+mod element;
 mod read;
 mod text;
 mod write;

@@ -8,9 +8,10 @@ use std::io::{BufRead, Write};
 use super::{
     Call, ContentError, Fault, PIECE_BYTES, ParseError, Reply, Value,
     base64::Decoder,
-    document::{Document, Element, is_space},
+    document::{Document, is_space},
+    element::Element,
     malformed,
-    text::{Out, enter_type, read_text},
+    text::{enter_type, read_text},
 };
 
 /// The most bytes of one string of an answer, of a fault's text or of a number that are kept. No name and no URL
@@ -25,21 +26,20 @@ pub(crate) fn read_call(body: &[u8]) -> Result<Call, ParseError> {
     let mut document = Document::new(body, body.len() as u64);
     document.enter_root(Element::MethodCall)?;
     document.enter(Element::MethodName)?;
-    let method = String::from_utf8(trim(&whole_text(&mut document)?).to_vec());
+    let method = String::from_utf8(trim(&text(&mut document, usize::MAX)?).to_vec());
     let method = method.map_err(|_| malformed("a method's name that is not UTF-8"))?;
     let mut params = Vec::new();
     match document.child()? {
         None => {}
         Some(Element::Params) => {
-            while let Some(element) = document.child()? {
-                expect(element, Element::Param)?;
+            while document.enter_another(Element::Param)? {
                 document.enter(Element::Value)?;
                 params.push(read_value(&mut document)?);
                 document.leave()?;
             }
             document.leave()?;
         }
-        Some(other) => return Err(unexpected(other, "<params>")),
+        Some(other) => return Err(other.instead_of("<params>")),
     }
     document.finish()?;
     Ok(Call { method, params })
@@ -54,18 +54,14 @@ pub(crate) fn read_strings<R: BufRead>(
     max_bytes: u64,
     each: &mut dyn FnMut(&[u8]) -> Result<(), ParseError>,
 ) -> Result<Reply<()>, ParseError> {
-    let reply = read_reply(Document::new(input, max_bytes), |document| {
+    without_sink(read_reply(Document::new(input, max_bytes), |document| {
         match enter_type(document, &mut |_| Ok(()))? {
             Some(Element::Array) => read_array_of_strings(document, depth, each)?,
             Some(Element::Boolean) => return Ok(Reply::Boolean(read_boolean(document)?)),
-            found => return Err(unexpected(found.unwrap_or(Element::String), "<array>").into()),
+            found => return Err(found.unwrap_or(Element::String).instead_of("<array>").into()),
         }
         Ok(Reply::Value(()))
-    });
-    reply.map_err(|error| match error {
-        ContentError::Parse(error) => error,
-        ContentError::Sink(error) => ParseError::Io(error),
-    })
+    }))
 }
 
 /// Reads the answer to a fetch (a string, a value without type or base64) into `sink`, in constant memory; gives the
@@ -74,13 +70,9 @@ pub(crate) fn read_content<R: BufRead>(input: R, sink: &mut dyn Write) -> Result
     let mut output = Output { sink, gathered: Vec::new(), written: 0 };
     read_reply(Document::new(input, MAX_FRAME_BYTES), |document| {
         document.set_runs_free(true);
-        match enter_type(document, &mut |bytes| output.write(bytes))? {
-            // Text without a type: it has been read, and its value with it.
-            None => {
-                document.set_runs_free(false);
-                output.finish()?;
-                return Ok(Reply::Value(output.written));
-            }
+        let found = enter_type(document, &mut |bytes| output.write(bytes))?;
+        match found {
+            None => {}
             Some(Element::String) => read_text(document, &mut |bytes| output.write(bytes))?,
             Some(Element::Base64) => {
                 let mut decoder = Decoder::default();
@@ -91,11 +83,14 @@ pub(crate) fn read_content<R: BufRead>(input: R, sink: &mut dyn Write) -> Result
                 document.set_runs_free(false);
                 return Ok(Reply::Boolean(read_boolean(document)?));
             }
-            Some(other) => return Err(unexpected(other, "<string> or <base64>").into()),
+            Some(other) => return Err(other.instead_of("<string> or <base64>").into()),
         }
         document.set_runs_free(false);
         output.finish()?;
-        document.leave()?;
+        // Where there was no type, the value has been left with its text.
+        if found.is_some() {
+            document.leave()?;
+        }
         Ok(Reply::Value(output.written))
     })
 }
@@ -118,7 +113,7 @@ fn read_reply<R: BufRead, T>(
             document.enter(Element::Value)?;
             Reply::Fault(read_fault(&mut document)?)
         }
-        Some(other) => return Err(unexpected(other, "<params> or <fault>").into()),
+        Some(other) => return Err(other.instead_of("<params> or <fault>").into()),
         None => return Err(malformed("a response without an answer").into()),
     };
     document.leave()?;
@@ -127,35 +122,22 @@ fn read_reply<R: BufRead, T>(
     Ok(reply)
 }
 
-/// Reads the rest of an array of strings, and leaves it and its value.
+/// Reads the rest of an array of strings, and leaves it and its value. Arrays around it hold it alone.
 fn read_array_of_strings<R: BufRead>(
     document: &mut Document<R>,
     depth: usize,
     each: &mut dyn FnMut(&[u8]) -> Result<(), ParseError>,
 ) -> Result<(), ParseError> {
-    for _ in 1..depth {
-        document.enter(Element::Data)?;
-        document.enter(Element::Value)?;
-        match type_within(document)? {
-            Some(Element::Array) => {}
-            found => return Err(unexpected(found.unwrap_or(Element::String), "<array>")),
-        }
-    }
     document.enter(Element::Data)?;
-    let mut string = Vec::new();
-    while let Some(element) = document.child()? {
-        expect(element, Element::Value)?;
-        string.clear();
-        match read_scalar(document, &mut string)? {
-            Element::String => each(&string)?,
-            other => return Err(unexpected(other, "<string>")),
+    if depth > 1 {
+        document.enter(Element::Value)?;
+        enter_value_of(document, Element::Array)?;
+        read_array_of_strings(document, depth - 1, each)?;
+        document.leave()?;
+    } else {
+        while document.enter_another(Element::Value)? {
+            each(&read_scalar(document, Element::String)?)?;
         }
-    }
-    for _ in 1..depth {
-        // The array, its value and the data around it.
-        document.leave()?;
-        document.leave()?;
-        document.leave()?;
     }
     document.leave()?;
     document.leave()
@@ -163,59 +145,47 @@ fn read_array_of_strings<R: BufRead>(
 
 /// Reads the rest of a fault's value and leaves it. Members come in any order; those unknown are skipped.
 fn read_fault<R: BufRead>(document: &mut Document<R>) -> Result<Fault, ParseError> {
-    match type_within(document)? {
-        Some(Element::Struct) => {}
-        found => return Err(unexpected(found.unwrap_or(Element::String), "<struct>")),
-    }
-    let (mut code, mut text) = (None, None);
-    while let Some(element) = document.child()? {
-        expect(element, Element::Member)?;
+    enter_value_of(document, Element::Struct)?;
+    let (mut code, mut message) = (None, None);
+    while document.enter_another(Element::Member)? {
         document.enter(Element::Name)?;
-        let name = kept_text(document)?;
+        let name = text(document, MAX_KEPT_BYTES)?;
         document.enter(Element::Value)?;
-        let mut value = Vec::new();
         match trim(&name) {
-            b"faultCode" => match read_scalar(document, &mut value)? {
-                Element::Int => code = Some(parse_int(&value)?),
-                other => return Err(unexpected(other, "<int>")),
-            },
-            b"faultString" => match read_scalar(document, &mut value)? {
-                Element::String => text = Some(String::from_utf8_lossy(&value).into_owned()),
-                other => return Err(unexpected(other, "<string>")),
-            },
+            b"faultCode" => code = Some(parse_int(&read_scalar(document, Element::Int)?)?),
+            b"faultString" => message = Some(read_scalar(document, Element::String)?),
             _ => document.skip()?,
         }
         document.leave()?;
     }
     document.leave()?;
-    match (code, text) {
-        (Some(code), Some(text)) => Ok(Fault { code, text }),
-        _ => Err(malformed("a fault without faultCode or faultString")),
-    }
+    let (Some(code), Some(message)) = (code, message) else {
+        return Err(malformed("a fault without faultCode or faultString"));
+    };
+    Ok(Fault { code, text: String::from_utf8_lossy(&message).into_owned() })
 }
 
 /// Reads the rest of a value and leaves it. Goes no deeper than the document lets elements nest.
 fn read_value<R: BufRead>(document: &mut Document<R>) -> Result<Value, ParseError> {
     let mut untyped = Vec::new();
-    let Some(element) = without_sink(enter_type(document, &mut |bytes| keep(&mut untyped, bytes, usize::MAX)))? else {
+    let Some(element) = without_sink(enter_type(document, &mut keep_in(&mut untyped, usize::MAX)))? else {
         return Ok(Value::String(untyped));
     };
     let value = match element {
-        Element::Int => Value::Int(parse_int(&whole_text(document)?)?),
-        Element::Boolean => Value::Boolean(parse_boolean(&whole_text(document)?)?),
-        Element::String => Value::String(whole_text(document)?),
+        Element::Int => Value::Int(parse_int(&text(document, usize::MAX)?)?),
+        Element::Boolean => Value::Boolean(parse_boolean(&text(document, usize::MAX)?)?),
+        Element::String => Value::String(text(document, usize::MAX)?),
         Element::Base64 => {
             let (mut bytes, mut decoder) = (Vec::new(), Decoder::default());
-            let out: Out<'_> = &mut |piece| keep(&mut bytes, piece, usize::MAX);
-            without_sink(read_text(document, &mut |base64| decoder.feed(base64, out)))?;
-            without_sink(decoder.finish(out))?;
+            let base64 = text(document, usize::MAX)?;
+            without_sink(decoder.feed(&base64, &mut keep_in(&mut bytes, usize::MAX)))?;
+            without_sink(decoder.finish(&mut keep_in(&mut bytes, usize::MAX)))?;
             Value::Base64(bytes)
         }
         Element::Array => {
             let mut values = Vec::new();
             document.enter(Element::Data)?;
-            while let Some(element) = document.child()? {
-                expect(element, Element::Value)?;
+            while document.enter_another(Element::Value)? {
                 values.push(read_value(document)?);
             }
             document.leave()?;
@@ -223,10 +193,9 @@ fn read_value<R: BufRead>(document: &mut Document<R>) -> Result<Value, ParseErro
         }
         Element::Struct => {
             let mut members = Vec::new();
-            while let Some(element) = document.child()? {
-                expect(element, Element::Member)?;
+            while document.enter_another(Element::Member)? {
                 document.enter(Element::Name)?;
-                let name = String::from_utf8_lossy(&whole_text(document)?).into_owned();
+                let name = String::from_utf8_lossy(&text(document, usize::MAX)?).into_owned();
                 document.enter(Element::Value)?;
                 members.push((name, read_value(document)?));
                 document.leave()?;
@@ -234,58 +203,58 @@ fn read_value<R: BufRead>(document: &mut Document<R>) -> Result<Value, ParseErro
             Value::Struct(members)
         }
         Element::Other(tag) => {
-            whole_text(document)?;
+            text(document, usize::MAX)?;
             Value::Other(tag)
         }
-        other => return Err(unexpected(other, "a type")),
+        other => return Err(other.instead_of("a type")),
     };
     document.leave()?;
     Ok(value)
 }
 
-/// Reads the rest of a value that holds text, leaves it and gives its type; keeps the first 64 KiB.
-fn read_scalar<R: BufRead>(document: &mut Document<R>, kept: &mut Vec<u8>) -> Result<Element, ParseError> {
-    let out: Out<'_> = &mut |bytes| keep(kept, bytes, MAX_KEPT_BYTES);
-    let Some(element) = without_sink(enter_type(document, out))? else {
-        return Ok(Element::String);
-    };
-    if let Element::String | Element::Int | Element::Boolean = element {
-        without_sink(read_text(document, out))?;
-        document.leave()?;
+/// Enters the element of the one type that the value around may have.
+fn enter_value_of<R: BufRead>(document: &mut Document<R>, expected: Element) -> Result<(), ParseError> {
+    match without_sink(enter_type(document, &mut |_| Ok(())))?.unwrap_or(Element::String) {
+        found if found == expected => Ok(()),
+        found => Err(found.instead_of(&format!("<{}>", expected.tag()))),
     }
-    Ok(element)
+}
+
+/// Reads the rest of a value of the one type, which is text, and leaves it; gives its first 64 KiB.
+fn read_scalar<R: BufRead>(document: &mut Document<R>, expected: Element) -> Result<Vec<u8>, ParseError> {
+    let mut untyped = Vec::new();
+    let found = without_sink(enter_type(document, &mut keep_in(&mut untyped, MAX_KEPT_BYTES)))?;
+    if found.unwrap_or(Element::String) != expected {
+        return Err(found.unwrap_or(Element::String).instead_of(&format!("<{}>", expected.tag())));
+    }
+    if found.is_none() {
+        return Ok(untyped);
+    }
+    let typed = text(document, MAX_KEPT_BYTES)?;
+    document.leave()?;
+    Ok(typed)
 }
 
 /// Reads the rest of a boolean and leaves its value.
 fn read_boolean<R: BufRead>(document: &mut Document<R>) -> Result<bool, ParseError> {
-    let boolean = parse_boolean(&kept_text(document)?)?;
+    let boolean = parse_boolean(&text(document, MAX_KEPT_BYTES)?)?;
     document.leave()?;
     Ok(boolean)
 }
 
-/// Enters a type's element in a value that is of no use if it is text.
-fn type_within<R: BufRead>(document: &mut Document<R>) -> Result<Option<Element>, ParseError> {
-    without_sink(enter_type(document, &mut |_| Ok(())))
-}
-
-/// The text of the element around, of a document that is small.
-fn whole_text<R: BufRead>(document: &mut Document<R>) -> Result<Vec<u8>, ParseError> {
+/// The beginning of the text of the element around, which is left.
+fn text<R: BufRead>(document: &mut Document<R>, limit: usize) -> Result<Vec<u8>, ParseError> {
     let mut text = Vec::new();
-    without_sink(read_text(document, &mut |bytes| keep(&mut text, bytes, usize::MAX)))?;
+    without_sink(read_text(document, &mut keep_in(&mut text, limit)))?;
     Ok(text)
 }
 
-/// The first 64 KiB of the text of the element around.
-fn kept_text<R: BufRead>(document: &mut Document<R>) -> Result<Vec<u8>, ParseError> {
-    let mut text = Vec::new();
-    without_sink(read_text(document, &mut |bytes| keep(&mut text, bytes, MAX_KEPT_BYTES)))?;
-    Ok(text)
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "it is where text goes, and that can fail")]
-fn keep(kept: &mut Vec<u8>, bytes: &[u8], limit: usize) -> Result<(), ContentError> {
-    kept.extend_from_slice(&bytes[..bytes.len().min(limit - kept.len())]);
-    Ok(())
+/// Where text goes to be kept, up to a limit in bytes.
+fn keep_in(kept: &mut Vec<u8>, limit: usize) -> impl FnMut(&[u8]) -> Result<(), ContentError> {
+    move |bytes| {
+        kept.extend_from_slice(&bytes[..bytes.len().min(limit - kept.len())]);
+        Ok(())
+    }
 }
 
 /// The result of reading that went nowhere but into memory.
@@ -313,14 +282,6 @@ fn trim(text: &[u8]) -> &[u8] {
     let start = text.iter().position(|byte| !is_space(*byte)).unwrap_or(text.len());
     let end = text.iter().rposition(|byte| !is_space(*byte)).map_or(start, |last| last + 1);
     &text[start..end]
-}
-
-fn expect(found: Element, expected: Element) -> Result<(), ParseError> {
-    if found == expected { Ok(()) } else { Err(unexpected(found, &format!("<{}>", expected.tag()))) }
-}
-
-fn unexpected(found: Element, expected: &str) -> ParseError {
-    malformed(format!("<{}> where {expected} should be", found.tag()))
 }
 
 /// A sink that is written to in large pieces, however small the pieces are that come.

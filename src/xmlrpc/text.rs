@@ -1,5 +1,5 @@
-//! The characters of one element, streamed: references resolved, CDATA taken, comments skipped, and nothing else
-//! changed.
+//! The characters of one element, streamed: references resolved, CDATA taken, comments skipped (and processing
+//! instructions, which XML does not count as content either), and nothing else changed.
 //!
 //! No line end is converted, nothing is trimmed, and bytes need not be UTF-8, for the original sends files as they
 //! are. A reference may be cut anywhere by the reads.
@@ -10,7 +10,8 @@ use memchr::memchr;
 
 use super::{
     ContentError, ParseError,
-    document::{Document, Element, Markup, cut_short, is_space},
+    document::{Document, Markup, cut_short, is_space},
+    element::Element,
     malformed,
 };
 

@@ -87,7 +87,9 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
         }
         Value::Array(values) => {
             out.extend_from_slice(ARRAY_START);
-            values.iter().for_each(|value| write_value(value, out));
+            for value in values {
+                write_value(value, out);
+            }
             out.extend_from_slice(ARRAY_END);
         }
         Value::Struct(members) => {

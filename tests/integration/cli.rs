@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::harness::{
-    Dir, PASSWORD, PATIENCE, Server, SilentPort, array, call, call_for, download, eventually, post, serve, string,
-    tinyp2p, try_call,
+    Dir, PASSWORD, PATIENCE, Running, Server, SilentPort, array, call, call_for, download, eventually, post, serve,
+    string, tinyp2p, try_call,
 };
 
 /// Words that a password may be; the second says how to write it on the command line.
@@ -176,6 +176,19 @@ fn a_server_that_cannot_start_says_why_and_ends_with_1() {
     let port = taken.local_addr().unwrap().port().to_string();
     tinyp2p(&dir, [PASSWORD, "server", "127.0.0.1", &port]).ends(1, &[], &[&port]).with_one_complaint();
     tinyp2p(&dir, [PASSWORD, "server", "nowhere.invalid", "0"]).ends(1, &[], &["nowhere.invalid"]).with_one_complaint();
+}
+
+#[test]
+fn a_temporary_directory_that_cannot_be_used_is_named() {
+    let dir = Dir::new();
+    let long = dir.join(&"x".repeat(120));
+    std::fs::create_dir(&long).unwrap();
+    for path in [dir.join("missing"), long] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tinyp2p"));
+        command.args([PASSWORD, "server", "127.0.0.1", "0"]).env("TMPDIR", &path);
+        let run = Running::start(&dir, command).finish();
+        run.ends(1, &[], &[path.to_str().unwrap()]).with_one_complaint();
+    }
 }
 
 #[test]

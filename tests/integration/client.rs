@@ -120,13 +120,15 @@ fn a_cut_without_a_length_is_noticed_all_the_same() {
     let document = content_answer("<string>content</string>");
     let peer = FakePeer::sharing([
         ("whole", Reply::without_length(&document)),
+        ("in chunks", Reply::chunked(&document)),
+        ("cut in chunks", Reply::chunked(&document).cut(9)),
         ("cut in the content", Reply::without_length(&document).cut(58)),
         ("cut in a tag", Reply::without_length(&document).cut(50)),
         ("cut at the end", Reply::without_length(&document).cut(3)),
     ]);
-    let told = ["cut in the content", "cut in a tag", "cut at the end", peer.url()];
-    download(&here, peer.url()).run().ends(1, &["whole"], &told);
-    assert_eq!(here.names(), ["whole"]);
+    let told = ["cut in chunks", "cut in the content", "cut in a tag", "cut at the end", peer.url()];
+    download(&here, peer.url()).run().ends(1, &["in chunks", "whole"], &told);
+    assert_eq!(here.names(), ["in chunks", "whole"]);
     assert_eq!(here.read("whole"), b"content");
 }
 
@@ -276,6 +278,25 @@ fn the_next_holder_is_asked_when_one_fails() {
     for name in names {
         assert_eq!(here.read(&name), b"content");
     }
+}
+
+#[test]
+fn a_name_that_several_list_is_fetched_once() {
+    let names: Vec<String> = (0..20).map(|number| format!("file{number}")).collect();
+    let [mut a, mut b, mut c] = [(); 3].map(|()| FakePeer::new());
+    a = a.on_peers(Reply::peers([b.url(), c.url()]));
+    for name in &names {
+        [a, b, c] = [a, b, c].map(|peer| peer.file(name, text("content")));
+    }
+    // One names each of them twice.
+    c = c.on_names(Reply::names(names.iter().chain(&names)));
+    let peers = [a, b, c].map(FakePeer::start);
+    let here = Dir::new();
+    let saved: Vec<&str> = names.iter().map(String::as_str).collect();
+    download(&here, peers[0].url()).run().ends(0, &saved, &[]);
+    let mut fetched: Vec<String> = peers.iter().flat_map(FakePeer::fetched).collect();
+    fetched.sort();
+    assert_eq!(fetched, here.names());
 }
 
 #[test]
@@ -514,6 +535,53 @@ fn a_transfer_that_goes_on_may_take_longer_than_the_silence_limit() {
     download(&here, peer.url()).options(["--timeout", "1"]).run().ends(0, &["file"], &[]);
     assert!(begin.elapsed() > Duration::from_secs(2), "the transfer was too fast to show anything");
     assert_eq!(here.read("file"), content.as_bytes());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn receiving_takes_little_memory_whatever_the_size() {
+    let content = vec![b'x'; 96 << 20];
+    let base64 = base64_simd::STANDARD.encode_to_string(&content);
+    for (here, reply) in [
+        (Dir::new(), Reply::content(&content)),
+        (Dir::new(), Reply::spelled(format!("<base64>{base64}</base64>"))),
+        (Dir::new(), Reply::without_length(&content_answer(&content))),
+    ] {
+        let peer = FakePeer::sharing([("file", reply.stalled(1))]);
+        let run = download(&here, peer.url()).start();
+        eventually("the partial file to grow", PATIENCE, || {
+            let partial = here.names().pop()?;
+            let length = fs::metadata(here.join(&partial)).ok()?.len();
+            (length > 90 << 20).then_some(())
+        });
+        let peak = crate::harness::peak_memory(run.pid());
+        assert!(peak < 40 << 10, "{peak} KiB");
+    }
+}
+
+#[test]
+fn what_finds_no_room_is_a_failure_and_smaller_files_arrive() {
+    let shared = Dir::with([("large", &[b'x'; 1 << 20][..]), ("small", b"content"), ("zero", b"")]);
+    let server = serve(&shared).start();
+    let here = Dir::new();
+    let mut command = Command::new("sh");
+    let limited = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_tinyp2p"), PASSWORD, "client", server.url(), ""]);
+    Running::start(&here, command).finish().ends(1, &["small", "zero"], &["large"]);
+    assert_eq!(here.names(), ["small", "zero"]);
+}
+
+#[test]
+fn quiet_clients_say_errors_only() {
+    let here = Dir::new();
+    let peer = FakePeer::new();
+    let dead = SilentPort::reserve();
+    let list = Reply::peers([peer.url(), &dead.url()]);
+    let peer = peer.on_peers(list).on_names(Reply::names(["good", "../bad"])).file("good", text("content")).start();
+    let run = download(&here, peer.url()).options(["-q"]).run().ends(0, &["good"], &[]);
+    assert_eq!(run.stderr, "");
+    let peer = FakePeer::sharing([("bad", Reply::refusal())]);
+    download(&here, peer.url()).options(["-q"]).run().ends(1, &[], &["bad"]).with_one_complaint();
 }
 
 // What comes from outside cannot steer a terminal.

@@ -73,7 +73,7 @@ fn names_that_no_client_takes_are_counted_at_the_start() {
         fs::write(dir.path().join(OsStr::from_bytes(name)), "content").unwrap();
     }
     let server = serve(&dir).start();
-    server.wait_for_log(&[" 3 "]);
+    server.wait_for_log(&["3 files"]);
     assert_eq!(names(&server), ["file"]);
 }
 
@@ -102,6 +102,7 @@ fn names_that_lead_elsewhere_are_faults_that_reveal_no_path() {
         "..\\secret",
         absolute.to_str().unwrap(),
         "no such file",
+        "\u{9b}31m\u{202e}",
         &"x".repeat(255),
         &"x".repeat(256),
         &"x".repeat(100_000),
@@ -292,14 +293,6 @@ fn what_is_sent_and_what_is_refused_is_logged_without_secrets() {
     assert!(!log.contains(wrong) && !log.contains(&proof(PASSWORD, server.url())), "{log}");
 }
 
-/// The most memory in KiB that a process has held at once.
-#[cfg(target_os = "linux")]
-fn peak_memory(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn sending_takes_the_same_memory_whatever_the_size() {
@@ -315,7 +308,7 @@ fn sending_takes_the_same_memory_whatever_the_size() {
         let mut body = BufReader::with_capacity(1 << 20, connection.stream().take(length));
         assert_eq!(std::io::copy(&mut body, &mut std::io::sink()).unwrap(), length);
     }
-    let peak = peak_memory(server.pid());
+    let peak = crate::harness::peak_memory(server.pid());
     assert!(peak < 40 << 10, "{peak} KiB");
 }
 
@@ -330,4 +323,18 @@ fn text_up_to_64_mib_is_a_string_and_beyond_that_base64() {
     assert!(matches!(fetch(&server, "file"), Value::Text(text) if text.len() == 64 << 20));
     dir.write("file", vec![b'x'; (64 << 20) + 1]);
     assert!(matches!(fetch(&server, "file"), Value::Base64(bytes) if bytes.len() == (64 << 20) + 1));
+}
+
+#[test]
+fn a_caller_that_stops_reading_is_cut_off() {
+    let dir = Dir::new();
+    fs::File::create(dir.join("zeros")).unwrap().set_len(256 << 20).unwrap();
+    let server = serve(&dir).options(["--timeout", "1"]).start();
+    let mut connection = Connection::open(server.url());
+    connection.post("/RPC2", call_for(PASSWORD, server.url(), 2, &string("zeros")));
+    let announced: u64 = connection.head().header("Content-Length").unwrap().parse().unwrap();
+    server.wait_for_log(&["could not send", "zeros"]);
+    let mut body = Vec::new();
+    _ = connection.stream().take(announced).read_to_end(&mut body);
+    assert!((body.len() as u64) < announced);
 }

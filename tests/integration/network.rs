@@ -201,6 +201,21 @@ fn a_server_tells_of_itself_and_of_all_it_knows() {
 }
 
 #[test]
+fn a_client_in_the_directory_of_a_server_copies_everything_to_it() {
+    let directories = three_directories();
+    let [a, b, c] = &directories;
+    let a = serve(a).start();
+    let b = serve(b).peers([a.url()]).start();
+    let c = serve(c).peers([a.url()]).start();
+    assert_all_know_each_other(&[&a, &b, &c]);
+    download(&directories[0], a.url()).run().ends(0, &["b", "c"], &[]);
+    download(&directories[1], b.url()).run().ends(0, &["a", "c"], &[]);
+    for server in [&a, &b] {
+        assert_eq!(call(server.url(), 1, &string("")).names(), ["a", "b", "c"]);
+    }
+}
+
+#[test]
 fn quiet_servers_say_nothing_but_their_url() {
     let [a, b, _] = three_directories();
     let a = serve(&a).options(["-q"]).start();

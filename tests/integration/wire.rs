@@ -282,6 +282,36 @@ fn patterns_that_cannot_be_used_are_faults() {
     }
 }
 
+#[test]
+fn content_goes_as_it_is_to_those_who_accept_that() {
+    let dir = recorded_files();
+    let server = serve(&dir).start();
+    let url = server.url();
+    let answer = |accept: &str, document: &str| {
+        let mut connection = Connection::open(url);
+        let length = document.len();
+        connection
+            .send(format!("POST /RPC2 HTTP/1.1\r\nHost: x\r\n{accept}Content-Length: {length}\r\n\r\n{document}"));
+        connection.response()
+    };
+    let ours = "Accept: application/octet-stream, text/xml\r\n";
+    for name in ["file0", "crlf.txt", "empty", "utf8.txt", "bin.dat"] {
+        let fetch = call_for(PASSWORD, url, 2, &string(name));
+        let raw = answer(ours, &fetch);
+        assert_eq!(raw.header("Content-Type"), Some("application/octet-stream"), "{name}");
+        assert_eq!(raw.header("Content-Length"), Some(&*dir.read(name).len().to_string()), "{name}");
+        assert_eq!(raw.body, dir.read(name), "{name}");
+        for accept in ["", "Accept: */*\r\n", "Accept: text/xml\r\n"] {
+            assert_eq!(answer(accept, &fetch).answer().content(), dir.read(name), "{accept:?} {name}");
+        }
+    }
+    // All that is no content stays what it was.
+    answer(ours, &call_for("wrong", url, 2, &string("file0"))).answer().assert_false();
+    answer(ours, &call_for(PASSWORD, url, 2, &string("no such file"))).answer().fault();
+    assert_eq!(answer(ours, &call_for(PASSWORD, url, 0, &array([""; 0]))).answer().peers(), [url]);
+    assert_eq!(answer(ours, &call_for(PASSWORD, url, 1, &string("file"))).answer().names(), ["file0", "file1"]);
+}
+
 /// Sends bytes on a connection of their own and returns the status that they are answered with.
 #[track_caller]
 fn status_of(server: &Server, bytes: impl AsRef<[u8]>) -> u16 {

@@ -17,6 +17,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use socket2::{Domain, Socket, Type};
 
+#[cfg(target_os = "linux")]
+pub(crate) use self::process::peak_memory;
 pub(crate) use self::{
     dir::Dir,
     fake::{FakePeer, Gate, Reply},

@@ -84,7 +84,7 @@ impl Running {
     /// Starts a command in a directory, both its outputs collected.
     pub(crate) fn start(dir: &Dir, mut command: Command) -> Self {
         command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("could not run {command:?}: {error}"));
+        let mut child = spawn(&mut command);
         let stdout = collect(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
         let dir = dir.path().to_owned();
@@ -93,6 +93,11 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for the end, which must come within `PATIENCE`.
@@ -106,6 +111,17 @@ impl Running {
             stdout: self.stdout.take().unwrap().join().unwrap(),
             stderr: self.stderr.take().unwrap().join().unwrap(),
         }
+    }
+}
+
+/// Starts a command. That there is no `python3` is worth a word of its own.
+pub(super) fn spawn(command: &mut Command) -> Child {
+    match command.spawn() {
+        Ok(child) => child,
+        Err(error) if command.get_program() == "python3" => {
+            panic!("these tests need python3 with its standard library on the PATH: {error}")
+        }
+        Err(error) => panic!("could not run {command:?}: {error}"),
     }
 }
 
@@ -188,4 +204,12 @@ pub(crate) fn unsafe_to_show(text: &str) -> Option<char> {
         (character.is_control() && character != '\n')
             || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     })
+}
+
+/// The most memory in KiB that a process has held at once.
+#[cfg(target_os = "linux")]
+pub(crate) fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -13,7 +13,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Dir, PASSWORD, PATIENCE, eventually, process::unsafe_to_show};
+use super::{
+    Dir, PASSWORD, PATIENCE, eventually,
+    process::{spawn, unsafe_to_show},
+};
 
 /// The Python peer, which is the second implementation of the protocol that the tests compare with.
 const PYTHON_PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/peer.py");
@@ -133,13 +136,7 @@ impl Server {
         let temporary = Dir::new();
         command.args(words).current_dir(dir.path()).env("TMPDIR", temporary.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) if command.get_program() == "python3" => {
-                panic!("these tests need python3 with its standard library on the PATH: {error}")
-            }
-            Err(error) => panic!("could not run {command:?}: {error}"),
-        };
+        let mut child = spawn(&mut command);
         let log = Arc::new(Log::default());
         let (first_line, url) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -163,6 +160,7 @@ impl Server {
         self.url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a server's URL ends with its port")
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -1,0 +1,195 @@
+//! Documents that end too early or never, and connections, sinks and stacks that give way.
+
+use std::io::BufReader;
+
+use super::*;
+
+#[test]
+fn a_document_cut_anywhere_is_an_error() {
+    for (name, request, response) in WIRE {
+        let base64 = written(&[0xff; 100]);
+        for document in [response, &base64] {
+            let whole = document.trim_ascii_end().len();
+            for end in 0..whole {
+                assert!(content_of(&document[..end]).is_err(), "{name} cut at {end}");
+                assert!(strings_of(&document[..end], 1).is_err(), "{name} cut at {end}");
+                assert!(strings_of(&document[..end], 2).is_err(), "{name} cut at {end}");
+            }
+        }
+        for end in 0..request.trim_ascii_end().len() {
+            assert!(read_call(&request[..end]).is_err(), "{name} cut at {end}");
+        }
+    }
+}
+
+/// A document without end: a beginning, and then the same bytes again and again.
+struct Endless {
+    start: &'static [u8],
+    again: Vec<u8>,
+    position: usize,
+    read: u64,
+}
+
+impl Endless {
+    fn new(start: &'static str, again: &str) -> Self {
+        Self { start: start.as_bytes(), again: again.as_bytes().repeat(64 * 1024 / again.len()), position: 0, read: 0 }
+    }
+}
+
+impl Read for Endless {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        unreachable!("the reader asks for the buffer")
+    }
+}
+
+impl BufRead for Endless {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(if self.start.is_empty() { &self.again[self.position..] } else { self.start })
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.read += amount as u64;
+        if self.start.is_empty() {
+            self.position = (self.position + amount) % self.again.len();
+        } else {
+            self.start = &self.start[amount..];
+        }
+    }
+}
+
+#[test]
+fn documents_without_end_are_given_up() {
+    let listing = "<methodResponse><params><param><value><array><data><value><array><data>";
+    let content = "<methodResponse><params><param><value>";
+    for (start, again) in [
+        ("", " "),
+        ("<", "a"),
+        ("<!--", "x"),
+        ("<?", "x"),
+        ("<!DOCTYPE a [", "<!ENTITY a 'b'>"),
+        ("<a b='", "x"),
+        ("", "<!-- x -->"),
+        (listing, "<value/>"),
+        (listing, "<value>name</value>"),
+        ("<methodResponse><params><param><value><array><data><value><array><data><value>", "x"),
+        ("<methodResponse><params><param><value><array><data><value><array><data><value><![CDATA[", "x"),
+        ("<methodResponse><fault><value><struct>", "<member><name>x</name><value/></member>"),
+        ("<methodResponse><fault><value><struct><member><name>faultString</name><value>", "x"),
+        ("<methodResponse><fault><value><struct><member><name>", "x"),
+        ("<methodResponse><params><param><value/></param></params></methodResponse>", "\n"),
+        (content, "<!---->"),
+        ("<methodResponse><params><param><value>a", "<![CDATA[x]]>"),
+        ("<methodResponse><params><param><value><boolean>", "1"),
+    ] {
+        let mut document = Endless::new(start, again);
+        let error = read_content(&mut document, &mut io::sink()).unwrap_err();
+        assert!(document.read <= 17 * LIMIT, "{start}{again}...: {} bytes as content", document.read);
+        let is_limit = matches!(error, ContentError::Parse(ParseError::TooLarge(_)));
+        let is_shape = start.starts_with("<methodResponse><params><param><value><array>");
+        assert!(is_limit || is_shape, "{start}{again}...: {error}");
+
+        let mut document = Endless::new(start, again);
+        let error = read_strings(&mut document, 2, LIMIT, &mut |_| Ok(())).unwrap_err();
+        assert!(document.read <= LIMIT, "{start}{again}...: {} bytes as a listing", document.read);
+        let is_shape = start.starts_with("<methodResponse><params><param><value") && !start.starts_with(listing);
+        assert!(matches!(error, ParseError::TooLarge(LIMIT)) || is_shape, "{start}{again}...: {error}");
+    }
+}
+
+#[test]
+fn a_limit_of_exactly_the_length_suffices() {
+    let document = response("peers");
+    let read = |limit| read_strings(document, 1, limit, &mut |_| Ok(())).map_err(|error| error.to_string());
+    assert_eq!(read(document.len() as u64), Ok(Reply::Value(())));
+    assert_eq!(read(document.len() as u64 - 1), Err(format!("more than {} bytes of XML", document.len() - 1)));
+}
+
+#[test]
+fn nesting_without_end_is_refused_before_it_can_hurt() {
+    for (open, close) in [
+        ("<value><array><data>", "</data></array></value>"),
+        ("<value><struct><member><name/>", "</member></struct></value>"),
+    ] {
+        let deep = |levels| call(&[open.repeat(levels), "<value/>".into(), close.repeat(levels)].concat());
+        assert!(read_call(&deep(16)).is_ok());
+        assert_eq!(read_call(&deep(25_000)).unwrap_err().to_string(), "elements are nested too deep");
+        let skipped = format!("<methodResponse><fault><value><struct><member><name>x</name>{}", open.repeat(25_000));
+        assert!(content_of(skipped.as_bytes()).is_err());
+    }
+}
+
+/// Input that is interrupted before every read, and whose end is seen or is an error.
+struct Rough<'a> {
+    rest: Dribble<'a>,
+    is_interrupted: bool,
+    fails: bool,
+    end_was_seen: bool,
+}
+
+impl<'a> Rough<'a> {
+    fn new(document: &'a [u8], fails: bool) -> Self {
+        Self { rest: Dribble { rest: document, step: 5 }, is_interrupted: false, fails, end_was_seen: false }
+    }
+}
+
+impl Read for Rough<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.is_interrupted = !self.is_interrupted;
+        if self.is_interrupted {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let length = self.rest.read(buffer)?;
+        self.end_was_seen = length == 0;
+        if length == 0 && self.fails { Err(io::Error::other(ParseError::TooLarge(7))) } else { Ok(length) }
+    }
+}
+
+#[test]
+fn input_is_read_to_its_very_end_through_interruptions() {
+    for (_, _, document) in WIRE {
+        let mut rough = Rough::new(document, false);
+        let is_array = document.windows(7).any(|window| window == b"<array>");
+        if is_array {
+            let depth = document.windows(7).filter(|window| window == b"<array>").count();
+            read_strings(BufReader::with_capacity(16, &mut rough), depth, LIMIT, &mut |_| Ok(())).unwrap();
+        } else {
+            read_content(BufReader::with_capacity(16, &mut rough), &mut io::sink()).unwrap();
+        }
+        assert!(rough.end_was_seen);
+    }
+}
+
+#[test]
+fn an_error_of_the_connection_arrives_as_it_is() {
+    let document = response("fetch-text");
+    for end in 0..=document.len() {
+        let mut rough = Rough::new(&document[..end], true);
+        let error = read_content(BufReader::with_capacity(16, &mut rough), &mut io::sink()).unwrap_err();
+        let ContentError::Parse(ParseError::Io(error)) = error else { panic!("{error} after {end} bytes") };
+        assert!(error.downcast::<ParseError>().is_ok(), "after {end} bytes");
+    }
+}
+
+#[test]
+fn a_sink_that_fails_is_told_from_a_document_that_does() {
+    for bytes in [vec![b'x'; 2_000_000], vec![0xff; 2_000_000], b"x&".repeat(1_000_000)] {
+        for room in [0, 1_000_000] {
+            let mut sink = Sink { room, writes: vec![] };
+            let error = read_content(&written(&bytes)[..], &mut sink).unwrap_err();
+            assert!(matches!(error, ContentError::Sink(error) if error.kind() == io::ErrorKind::StorageFull));
+        }
+    }
+}
+
+#[test]
+fn content_goes_to_the_sink_in_large_writes() {
+    for bytes in [b"x&".repeat(500_000), (0..=255).cycle().take(1_000_000).collect()] {
+        for step in [100, 8192, usize::MAX] {
+            let mut sink = Sink { room: usize::MAX, writes: vec![] };
+            read_content(Dribble { rest: &written(&bytes), step }, &mut sink).unwrap();
+            assert!(sink.writes.len() < 10, "{} writes", sink.writes.len());
+            assert!(sink.writes.iter().all(|write| write.len() <= 512 * 1024));
+            assert_eq!(sink.writes.concat(), bytes);
+        }
+    }
+}
