@@ -195,13 +195,21 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
         return kind.map(Command::Generate).map_err(|_| usage("--generate makes bash, fish, zsh or man".to_owned()));
     }
     let words = Words::set_aside(&definition, words);
-    if let Some(mode) = words.line.get(2).and_then(|mode| mode.to_str())
-        && !matches!(mode, "server" | "client")
-        && words.line[1] == STAND_IN
-    {
-        return Err(usage(format!("'{}' is no mode: server or client is wanted behind PASSWORD", Shown(mode))));
+    let matches = match definition.clone().try_get_matches_from(words.line) {
+        Err(text) if !text.use_stderr() => return Err(text),
+        matches => matches,
+    };
+    // What clap would say of these two speaks of arguments and subcommands.
+    match (&words.password, &words.mode) {
+        (None, _) => return Err(usage("PASSWORD is missing, and behind it server or client".to_owned())),
+        (_, None) => return Err(usage("the mode is missing: server or client is wanted behind PASSWORD".to_owned())),
+        (_, Some(mode)) if mode != "server" && mode != "client" => {
+            let mode = mode.to_string_lossy();
+            return Err(usage(format!("'{}' is no mode: server or client is wanted behind PASSWORD", Shown(&mode))));
+        }
+        _ => {}
     }
-    let line = Line::from_arg_matches(&definition.clone().try_get_matches_from(words.line)?)?;
+    let line = Line::from_arg_matches(&matches?)?;
     if let Some(extra) = words.extra {
         let extra = extra.to_string_lossy();
         return Err(usage(format!(
@@ -245,6 +253,7 @@ struct Words {
     /// What clap parses.
     line: Vec<OsString>,
     password: Option<OsString>,
+    mode: Option<OsString>,
     pattern: Option<OsString>,
     /// The first word behind PATTERN.
     extra: Option<OsString>,
@@ -266,6 +275,7 @@ impl Words {
                 _ => {
                     aside.line.push(STAND_IN.into());
                     let is_client = word == "client";
+                    aside.mode = Some(word.clone());
                     aside.line.push(word);
                     aside.line.append(&mut options);
                     aside.take_arguments(definition, is_client, &mut words);

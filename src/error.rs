@@ -62,6 +62,9 @@ const TOO_MANY_OPEN_FILES: [i32; 2] = [23, 24];
 pub(crate) enum Error {
     #[error("could not use directory '{}': {}", Shown(&.path.to_string_lossy()), reason(.cause))]
     Directory { path: PathBuf, cause: io::Error },
+    #[error("could not use the temporary directory '{}': {} (TMPDIR names another)",
+        Shown(&.path.to_string_lossy()), reason(.cause))]
+    TemporaryDirectory { path: PathBuf, cause: io::Error },
     #[error("could not find the address of '{}': {}", Shown(.host), reason(.cause))]
     Resolve { host: String, cause: io::Error },
     #[error("could not listen on {address}: {}{}", reason(.cause), listen_hint(.cause))]

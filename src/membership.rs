@@ -391,8 +391,13 @@ impl Membership {
             return true;
         }
         let place = if self.peers.len() < MAX_PEERS {
+            let place = self.peers.len();
             self.peers.push(Peer::new(url.clone(), named));
-            self.peers.len() - 1
+            // Anywhere in this turn, for the next one may be hours away.
+            self.turn.push(place);
+            let (last, other) = (self.turn.len() - 1, self.random.usize(..self.turn.len()));
+            self.turn.swap(last, other);
+            place
         } else {
             let Some(place) = self.longest_dead() else { return false };
             let gone = std::mem::replace(&mut self.peers[place], Peer::new(url.clone(), named));

@@ -26,6 +26,9 @@ use crate::{
 /// How much of a file is read and sent at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
+/// How long a listing may take: a pattern that is slow on each of many names must not keep the server busy for long.
+const LONGEST_SEARCH: Duration = Duration::from_secs(10);
+
 /// How often refused proofs are logged: whoever guesses passwords does not fill the disk with it.
 const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
@@ -92,10 +95,14 @@ impl Node {
 
     fn list(&self, pattern: &str) -> Result<Answer, String> {
         let pattern = Pattern::new(pattern).map_err(|bad| format!("could not use the pattern: {bad}"))?;
+        let begun = Instant::now();
         let names = self
             .share
-            .list(&|name| pattern.is_found_in(name))
+            .list(&|name| begun.elapsed() < LONGEST_SEARCH && pattern.is_found_in(name))
             .map_err(|error| format!("could not list the directory: {}", reason(&error)))?;
+        if begun.elapsed() >= LONGEST_SEARCH {
+            return Err("the listing took too long; a simpler pattern may be quicker".to_owned());
+        }
         Ok(Answer::Message(protocol::write_listing(&names)))
     }
 

@@ -29,6 +29,9 @@ const FIGURES_EVERY: Duration = Duration::from_millis(100);
 /// A file has a line of its own only when it takes longer: thousands of small ones would only flicker.
 const SHOWN_AFTER: Duration = Duration::from_millis(300);
 
+/// The narrowest terminal in columns that has room for a bar beside the figures.
+const WIDTH_FOR_BAR: u16 = 64;
+
 /// How messages look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -109,7 +112,9 @@ impl Progress {
         let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
         let bars = BARS.get_or_init(|| MultiProgress::with_draw_target(target)).clone();
         let files = files as u64;
-        let bar = bars.add(ProgressBar::new(files).with_style(style("[{wide_bar}] {pos}/{len} files{msg}")));
+        // The text is cut where the terminal ends, for a line that wraps could not be taken away.
+        let template = if width() < WIDTH_FOR_BAR { "{wide_msg}" } else { "[{bar:20}] {wide_msg}" };
+        let bar = bars.add(ProgressBar::new(files).with_style(style(template)));
         let now = Instant::now();
         let bytes = AtomicU64::new(0);
         Self { total: Some(Total { bars, bar, files, bytes, begun: now, figures_changed: Mutex::new(now) }) }
@@ -148,12 +153,13 @@ impl Total {
         let elapsed = self.begun.elapsed();
         let bytes = self.bytes.load(Ordering::Relaxed);
         let done = self.bar.position();
-        let mut figures = format!(", {}, {}/s", size(bytes), size(rate(bytes, elapsed)));
+        let (rate, of) = (size(rate(bytes, elapsed)), self.files);
+        let mut figures = format!("{done}/{of} files {} {rate}/s", size(bytes));
         // Nobody knows how large the files are that wait: one of them is taken to last as long as one that is done.
         let waiting = u128::from(self.files.saturating_sub(done));
         if let Some(left) = (elapsed.as_millis() * waiting).checked_div(done.into()) {
             let left = Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX));
-            figures = format!("{figures}, {:#}", HumanDuration(left));
+            figures = format!("{figures} {:#}", HumanDuration(left));
         }
         self.bar.set_message(figures);
     }
@@ -216,6 +222,11 @@ pub(crate) fn tally(files: usize, bytes: u64, time: Duration) -> String {
 /// A number of bytes for people, in binary units.
 pub(crate) fn size(bytes: u64) -> impl Display {
     BinaryBytes(bytes)
+}
+
+/// The columns of the terminal that standard error is.
+fn width() -> u16 {
+    rustix::termios::tcgetwinsize(io::stderr()).map_or(WIDTH_FOR_BAR, |size| size.ws_col)
 }
 
 /// Bytes a second.

@@ -65,7 +65,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     });
     let node = Node::new(own.clone(), password.clone(), share, Arc::clone(&members), started, on_told);
 
-    let private = private_directory().map_err(Error::Start)?;
+    let private = private_directory()?;
     let door = open_door(listeners, node, &private, common.silence).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
     let _ = writeln!(io::stdout(), "{own}").and_then(|()| io::stdout().flush());
@@ -171,8 +171,9 @@ fn listen_on_all(
 }
 
 /// Where the private socket lies: below the system's temporary directory, for this user only, gone at the end.
-fn private_directory() -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix("tinyp2p-").tempdir()
+fn private_directory() -> Result<TempDir, Error> {
+    let private = tempfile::Builder::new().prefix("tinyp2p-").tempdir();
+    private.map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })
 }
 
 fn open_door(listeners: Vec<TcpListener>, node: Node, private: &TempDir, silence: Duration) -> io::Result<Door> {

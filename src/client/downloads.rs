@@ -164,7 +164,7 @@ impl<'a> Downloads<'a> {
     /// Fetches one file from one peer: how that ended, and the whole file if it did well.
     fn fetch(&self, task: Task, name: &FileName) -> (Attempt, Option<(Partial, u64)>) {
         if self.arrivals.holds(name) {
-            self.count(|state| state.here += 1);
+            self.leave_alone(name);
             return (Attempt::Settled, None);
         }
         let peer = &self.peers[task.peer];
@@ -254,7 +254,7 @@ impl<'a> Downloads<'a> {
                         self.count(|state| (state.saved, state.bytes) = (state.saved + 1, state.bytes + bytes));
                         saved.push(name);
                     }
-                    Ok(Settled::Taken) => self.count(|state| state.here += 1),
+                    Ok(Settled::Taken) => self.leave_alone(&name),
                     Err(error) => self.fail_here(index, &name, &error),
                 }
             }
@@ -263,6 +263,12 @@ impl<'a> Downloads<'a> {
                 self.state().is_stopped = true;
             }
         }
+    }
+
+    /// Leaves what appeared under a name since the run began.
+    fn leave_alone(&self, name: &FileName) {
+        log::warn!("'{name}' appeared here meanwhile; it is left as it is");
+        self.count(|state| state.here += 1);
     }
 
     /// Counts a file that is done with, for good or ill.

@@ -3,13 +3,17 @@
 //! Strangers who know the password send patterns to servers, so that the work a pattern makes is bounded here: its
 //! length, its nest, the size of what it compiles to, and by the regex crate the time of a search, which is linear in the name.
 
+mod characters;
+mod tokens;
 mod translate;
 
 use std::{fmt, sync::Arc};
 
 use regex::{Regex, RegexBuilder};
 
-use translate::{Flaw, guard, translate};
+use characters::guard;
+use tokens::Flaw;
+use translate::translate;
 
 /// The longest pattern in bytes.
 const MAX_PATTERN_BYTES: usize = 4096;
@@ -20,7 +24,7 @@ const MAX_COMPILED_BYTES: usize = 4 << 20;
 /// The most memory in bytes that a search may use to remember states.
 const MAX_CACHE_BYTES: usize = 1 << 20;
 
-/// The deepest nest that the regex crate takes; a group of ours is at most five levels there.
+/// The deepest nest that the regex crate takes, of groups and all else; a group of ours is at most five levels there.
 const MAX_REGEX_NEST: u32 = 250;
 
 /// A compiled pattern. Cheap to clone.
@@ -53,8 +57,8 @@ impl Pattern {
 
     /// Whether the pattern matches anywhere in a name.
     ///
-    /// Exact for names without line feeds: `$` matches at the very end only, where Python's also matches before a
-    /// final line feed.
+    /// Exact for all that can be a name: where a text ends in a line feed, Python's `$` also matches before that, and in
+    /// an empty one its `\B` matches nothing.
     pub(crate) fn is_found_in(&self, name: &str) -> bool {
         match &self.regex {
             None => true,

@@ -14,6 +14,7 @@ use super::*;
 const ORACLE: &str = r#"
 import re, signal, sys, warnings
 warnings.simplefilter("ignore")
+warnings.simplefilter("error", DeprecationWarning)
 def too_slow(*_):
     raise TimeoutError
 signal.signal(signal.SIGALRM, too_slow)
@@ -108,7 +109,6 @@ const PATTERNS: &[&str] = &[
     r"\Aa",
     r"a\Z",
     r"txt\Z",
-    r"\z",
     r"(?m)^a$",
     r"(?m)a$",
     r"$",
@@ -280,7 +280,6 @@ const PATTERNS: &[&str] = &[
     r"\p{L}",
     r"\pL",
     r"\h",
-    r"\z",
     r"\G",
     r"\K",
     r"\Q",
@@ -650,15 +649,14 @@ impl Dice {
     fn pattern(&mut self, depth: usize) -> String {
         let mut pattern = String::new();
         for _ in 0..=self.below(4) {
-            match self.below(12) {
-                0 if depth > 0 => pattern += &format!("{}|{}", self.pattern(depth - 1), self.pattern(depth - 1)),
-                1..=3 if depth > 0 => pattern += &format!("{}{})", self.pick(GROUPS), self.pattern(depth - 1)),
-                4 => pattern += self.pick(ANCHORS),
-                5..=6 => {
-                    pattern += &format!("{}{}]", self.pick(&["[", "[^", "[", "[^", "[]", "[^]"]), self.join(MEMBERS, 4))
-                }
-                _ => pattern += self.pick(ATOMS),
-            }
+            let part = match self.below(12) {
+                0 if depth > 0 => format!("{}|{}", self.pattern(depth - 1), self.pattern(depth - 1)),
+                1..=3 if depth > 0 => format!("{}{})", self.pick(GROUPS), self.pattern(depth - 1)),
+                4 => self.pick(ANCHORS).to_owned(),
+                5..=6 => format!("{}{}]", self.pick(BRACKETS), self.join(MEMBERS, 4)),
+                _ => self.pick(ATOMS).to_owned(),
+            };
+            pattern += &part;
             if self.below(3) == 0 {
                 pattern += self.pick(REPEATS);
             }
@@ -679,6 +677,7 @@ const REPEATS: &[&str] = &[
 ];
 const GROUPS: &[&str] =
     &["(", "(", "(?:", "(?:", "(?i:", "(?-i:", "(?x:", "(?s:", "(?m:", "(?-s:", "(?i-s:", "(?-x:", "(?P<n>", "(?P<m>"];
+const BRACKETS: &[&str] = &["[", "[^", "[", "[^", "[]", "[^]"];
 const MEMBERS: &[&str] = &[
     "a",
     "k",
@@ -820,7 +819,6 @@ const PIECES: &[&str] = &[
     r"\S",
     r"\A",
     r"\Z",
-    r"\z",
     r"\.",
     r"\<",
     r"\-",
@@ -978,7 +976,7 @@ fn large_patterns_within_the_limits_are_searched_at_once() {
         "[ab]*a[ab]{2000}[^ab]",
         &"[^a]".repeat(1000),
         &"(?:a|b".repeat(50).chars().chain(")*".repeat(50).chars()).collect::<String>(),
-        &(1..400).map(|number| format!("|img{number:04}")).collect::<String>(),
+        &(1000..1400).map(|number| number.to_string()).collect::<Vec<_>>().join("|"),
     ] {
         let start = Instant::now();
         let pattern = Pattern::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));

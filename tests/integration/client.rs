@@ -561,7 +561,7 @@ fn receiving_takes_little_memory_whatever_the_size() {
 
 #[test]
 fn what_finds_no_room_is_a_failure_and_smaller_files_arrive() {
-    let shared = Dir::with([("large", &[b'x'; 1 << 20][..]), ("small", b"content"), ("zero", b"")]);
+    let shared = Dir::with([("large", &*vec![b'x'; 1 << 20]), ("small", b"content"), ("zero", b"")]);
     let server = serve(&shared).start();
     let here = Dir::new();
     let mut command = Command::new("sh");
