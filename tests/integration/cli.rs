@@ -1,10 +1,8 @@
 //! How words on the command line become passwords, patterns and options, and what is said when they cannot.
 
-use std::{
-    io,
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-};
+use std::{net::TcpListener, process::Command};
+
+use rustix::process::Signal;
 
 use crate::harness::{
     Dir, PASSWORD, PATIENCE, Running, Server, SilentPort, array, call, call_for, download, eventually, post, serve,
@@ -240,12 +238,10 @@ fn a_trailing_slash_is_dropped() {
 }
 
 /// Starts the program with a standard output that nobody reads any more.
-fn unheard(dir: &Dir, words: &[&str]) -> Child {
-    let (reader, writer) = io::pipe().unwrap();
-    drop(reader);
+fn unheard(dir: &Dir, words: &[&str]) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tinyp2p"));
-    command.args(words).current_dir(dir.path()).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    command.args(words);
+    Running::start_unheard(dir, command)
 }
 
 #[test]
@@ -255,11 +251,9 @@ fn a_closed_standard_output_is_no_crash() {
     let server = serve(&shared).start();
     let here = Dir::new();
     for words in [&["--help"][..], &["--version"], &[PASSWORD, "client", server.url(), ""]] {
-        let output = unheard(&here, words).wait_with_output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code().is_some_and(|code| code <= 1), "{words:?}: {:?}, {stderr}", output.status);
-        assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
+        unheard(&here, words).finish().ends(0, &[], &[]);
     }
+    here.assert_same_files(&shared);
 }
 
 #[test]
@@ -267,9 +261,9 @@ fn a_server_serves_although_nobody_reads_its_url() {
     let dir = Dir::new();
     let port = SilentPort::reserve().port.to_string();
     let url = format!("http://127.0.0.1:{port}");
-    let mut child = unheard(&dir, &[PASSWORD, "server", "127.0.0.1", &port]);
+    let server = unheard(&dir, &[PASSWORD, "server", "127.0.0.1", &port]);
     let answer = eventually("an answer of the server", PATIENCE, || try_call(&url, 0, &array([""; 0])));
-    child.kill().unwrap();
-    child.wait().unwrap();
     assert_eq!(answer.peers(), [url]);
+    server.signal(Signal::TERM);
+    server.finish().ends(0, &[], &[]);
 }

@@ -392,7 +392,7 @@ fn a_name_that_appears_meanwhile_is_left_alone_and_is_a_warning() {
     let theirs = || text("theirs").behind(&gate);
     let peer = FakePeer::sharing([("file", theirs()), ("link", theirs())]);
     let run = download(&here, peer.url()).start();
-    peer.wait_for_fetch();
+    peer.wait_for_fetches(2);
     here.write("file", "mine");
     symlink("target", here.join("link")).unwrap();
     gate.open();

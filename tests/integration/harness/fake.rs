@@ -314,13 +314,13 @@ impl FakePeer {
         fetches.map(|call| call.arg.text()).collect()
     }
 
-    /// Waits until it has been asked for a file.
+    /// Waits until it has been asked for so many files.
     #[track_caller]
-    pub(crate) fn wait_for_fetch(&self) {
+    pub(crate) fn wait_for_fetches(&self, count: usize) {
         let calls = self.state.calls.lock().unwrap();
-        let none = |calls: &mut Vec<Call>| calls.iter().all(|call| call.op == 0 || call.op == 1);
-        let (calls, waited) = self.state.called.wait_timeout_while(calls, PATIENCE, none).unwrap();
-        assert!(!waited.timed_out(), "no file was fetched from {}, only {calls:?}", self.url);
+        let few = |calls: &mut Vec<Call>| calls.iter().filter(|call| call.op != 0 && call.op != 1).count() < count;
+        let (calls, waited) = self.state.called.wait_timeout_while(calls, PATIENCE, few).unwrap();
+        assert!(!waited.timed_out(), "not enough was fetched from {}: {calls:?}", self.url);
     }
 
     /// The most calls that were under way at once, and the most connections that were open at once.

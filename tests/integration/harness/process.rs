@@ -3,7 +3,8 @@
 use std::{
     ffi::OsStr,
     fmt::Write as _,
-    io::Read,
+    io::{self, Read},
+    mem,
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
@@ -78,17 +79,40 @@ pub(crate) struct Running {
     dir: PathBuf,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
+    /// What the command leaves behind when it is killed goes with this.
+    _temporary: Dir,
 }
 
 impl Running {
     /// Starts a command in a directory, both its outputs collected.
-    pub(crate) fn start(dir: &Dir, mut command: Command) -> Self {
-        command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(crate) fn start(dir: &Dir, command: Command) -> Self {
+        Self::start_with(dir, command, Stdio::piped())
+    }
+
+    /// Starts a command whose standard output nobody reads any more.
+    pub(crate) fn start_unheard(dir: &Dir, command: Command) -> Self {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        Self::start_with(dir, command, writer.into())
+    }
+
+    fn start_with(dir: &Dir, mut command: Command, stdout: Stdio) -> Self {
+        let temporary = Dir::new();
+        if command.get_envs().all(|(variable, _)| variable != "TMPDIR") {
+            command.env("TMPDIR", temporary.path());
+        }
+        command.current_dir(dir.path()).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         let mut child = spawn(&mut command);
-        let stdout = collect(child.stdout.take().unwrap());
-        let stderr = collect(child.stderr.take().unwrap());
-        let dir = dir.path().to_owned();
-        Self { child, command: format!("{command:?}"), dir, stdout: Some(stdout), stderr: Some(stderr) }
+        let stdout = child.stdout.take().map(collect);
+        let stderr = child.stderr.take().map(collect);
+        Self {
+            child,
+            command: format!("{command:?}"),
+            dir: dir.path().to_owned(),
+            stdout,
+            stderr,
+            _temporary: temporary,
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -104,13 +128,9 @@ impl Running {
     #[track_caller]
     pub(crate) fn finish(mut self) -> Run {
         let status = eventually(&format!("the end of {}", self.command), PATIENCE, || self.child.try_wait().unwrap());
-        Run {
-            command: std::mem::take(&mut self.command),
-            dir: std::mem::take(&mut self.dir),
-            status,
-            stdout: self.stdout.take().unwrap().join().unwrap(),
-            stderr: self.stderr.take().unwrap().join().unwrap(),
-        }
+        let text = |collector: Option<JoinHandle<String>>| collector.map_or_else(String::new, |it| it.join().unwrap());
+        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+        Run { command: mem::take(&mut self.command), dir: mem::take(&mut self.dir), status, stdout, stderr }
     }
 }
 
