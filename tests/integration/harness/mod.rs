@@ -4,6 +4,7 @@
 mod dir;
 mod fake;
 mod http;
+mod memory;
 mod process;
 mod server;
 mod value;
@@ -23,6 +24,7 @@ pub(crate) use self::{
     dir::Dir,
     fake::{FakePeer, Gate, Reply},
     http::{Connection, call, call_for, post, try_call},
+    memory::Peak,
     process::{Run, Running, download, tinyp2p},
     server::{Server, python_client, serve, serve_python},
     value::{Answer, Fault, Value, array, content_answer, int, method_call, names_answer, peers_answer, string},
