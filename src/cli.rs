@@ -196,7 +196,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
     }
     let words = Words::set_aside(&definition, words);
     let matches = match definition.clone().try_get_matches_from(words.line) {
-        Err(text) if !text.use_stderr() => return Err(text),
+        Err(error) if !is_about_what_is_missing(&error) => return Err(error),
         matches => matches,
     };
     // What clap would say of these two speaks of arguments and subcommands.
@@ -236,6 +236,18 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
         }
     };
     Ok(Command::Run { password, mode })
+}
+
+/// Whether PASSWORD or the mode may be what clap stumbled over.
+fn is_about_what_is_missing(error: &clap::Error) -> bool {
+    use ErrorKind::{
+        DisplayHelpOnMissingArgumentOrSubcommand, InvalidSubcommand, MissingRequiredArgument, MissingSubcommand,
+    };
+    let kind = error.kind();
+    matches!(
+        kind,
+        DisplayHelpOnMissingArgumentOrSubcommand | InvalidSubcommand | MissingRequiredArgument | MissingSubcommand
+    )
 }
 
 /// What is wrong with a command line, in one line.

@@ -76,9 +76,14 @@ impl Guest {
     pub(super) fn cut(&self, reset: bool) {
         self.cut.store(true, Ordering::Relaxed);
         if reset {
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            self.spoil();
         }
         let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Makes the end of the connection a reset, so that no caller takes what it has for the whole.
+    fn spoil(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -178,7 +183,7 @@ pub(super) fn serve(guest: &Guest, house: &House) {
         }
     };
     if let End::Broken = end {
-        guest.cut(true);
+        guest.spoil();
     }
 }
 

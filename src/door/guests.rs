@@ -4,6 +4,7 @@
 //! with the most guests the one that has been silent for longest, and never one that has just spoken.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     net::{IpAddr, SocketAddr, TcpStream},
     sync::{
@@ -15,12 +16,19 @@ use std::{
 
 use super::{guest::Guest, lock, pulse::Phase};
 
-/// How long a guest must have been silent before a newcomer may have its place: long enough for a request that
-/// follows its connection.
+/// How long a guest must have been silent before a newcomer may have its place: long enough for the body to follow
+/// the head from another continent's edge.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// The same for a guest that has not begun a request: in a full house it has waited to be accepted, and what it had to
+/// say has long arrived.
+const PATIENCE_WITH_IDLE: Duration = Duration::from_millis(10);
+
+/// How long a newcomer waits for a place of the address with the most guests before it may have any.
+const PREFERENCE: Duration = Duration::from_millis(250);
+
 /// How often a full house looks for a guest that has become silent.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// The guests of one door.
 pub(super) struct Guests {
@@ -55,10 +63,11 @@ impl Guests {
     pub(super) fn admit(&self, stream: TcpStream, address: SocketAddr) -> Option<Arc<Guest>> {
         let mut table = lock(&self.table);
         table.waiting += 1;
+        let came = Instant::now();
         while table.taken >= self.most && !table.closed {
             let leaving = table.present.values().filter(|guest| guest.is_cut()).count();
             if leaving < table.waiting {
-                turn_one_out(&table.present);
+                turn_one_out(&table.present, came.elapsed() > PREFERENCE);
             }
             table = self.wait(table, LOOK_AGAIN);
         }
@@ -135,22 +144,28 @@ impl Guests {
     }
 }
 
-/// Cuts the one who has the least claim to a place, if anyone has been silent for long enough. Downloads that stand
-/// still go after everyone else of their address.
-fn turn_one_out(present: &HashMap<u64, Arc<Guest>>) {
+/// Cuts the one who has the least claim to a place, if anyone has been silent for long enough: of an address with the
+/// most guests, unless it may be `anyone`. Downloads that stand still go after everyone else of their address.
+fn turn_one_out(present: &HashMap<u64, Arc<Guest>>, anyone: bool) {
     let now = Instant::now();
-    let mut crowd: HashMap<IpAddr, usize> = HashMap::new();
+    let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
     for guest in present.values() {
-        *crowd.entry(guest.origin()).or_default() += 1;
+        *crowds.entry(guest.origin()).or_default() += 1;
     }
+    let largest = crowds.values().copied().max().unwrap_or_default();
     let silent = present.values().filter(|guest| !guest.is_cut()).filter_map(|guest| {
-        let (phase, silence) = guest.silence(now).filter(|&(_, silence)| silence >= PATIENCE)?;
-        Some(((crowd[&guest.origin()], phase != Phase::Writing, silence), guest))
+        let (phase, silence) = guest.silence(now)?;
+        let patience = if phase == Phase::Idle { PATIENCE_WITH_IDLE } else { PATIENCE };
+        let crowd = crowds[&guest.origin()];
+        let claim = (crowd, phase != Phase::Writing, silence);
+        (silence >= patience && (anyone || crowd == largest)).then_some((claim, phase, guest))
     });
     let mut silent: Vec<_> = silent.collect();
-    silent.sort_unstable_by_key(|(claim, _)| std::cmp::Reverse(*claim));
-    let spoken = |&(_, writes_not, _): &(usize, bool, Duration), guest: &Guest| writes_not && guest.has_unread_bytes();
-    if let Some((claim, guest)) = silent.into_iter().find(|(claim, guest)| !spoken(claim, guest)) {
-        guest.cut(!claim.1);
+    silent.sort_unstable_by_key(|&(claim, ..)| Reverse(claim));
+    for (_, phase, guest) in silent {
+        let writes = phase == Phase::Writing;
+        if writes || !guest.has_unread_bytes() {
+            return guest.cut(writes);
+        }
     }
 }

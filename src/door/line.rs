@@ -23,8 +23,9 @@ use super::{lock, request::Head};
 /// How long a line waits for its next call before it is closed.
 const SPARE_FOR: Duration = Duration::from_secs(5);
 
-/// How long the answer to a greeting may take. It takes 100 us; the rest is for a machine under load.
-const GREETING: Duration = Duration::from_secs(3);
+/// How long the answer to a greeting may take. It takes 100 us; the rest is for a machine under load, where a second
+/// endpoint that was not needed does no harm.
+const GREETING: Duration = Duration::from_secs(1);
 
 /// How long the far side of a line may take to let go.
 const LETTING_GO: Duration = Duration::from_millis(200);
@@ -200,7 +201,8 @@ pub(super) struct Lines {
 
 struct Exchange {
     endpoint: Arc<Endpoint>,
-    started: Instant,
+    /// When an endpoint was last started in the place of another.
+    restarted: Option<Instant>,
     /// Lines without a call, with the moment they became so; the last is the youngest.
     spare: Vec<(Line, Instant)>,
     /// The sockets of all lines, so that they can be shut down while they are in use.
@@ -216,7 +218,7 @@ impl Lines {
     pub(super) fn new(start: StartEndpoint, most: usize) -> io::Result<Self> {
         let exchange = Mutex::new(Exchange {
             endpoint: start_endpoint(&start)?,
-            started: Instant::now(),
+            restarted: None,
             spare: Vec::new(),
             open: Vec::new(),
             moving: 0,
@@ -265,10 +267,10 @@ impl Lines {
             Err(error) => error,
         };
         let mut exchange = lock(&self.exchange);
-        if exchange.closed || exchange.started.elapsed() < BETWEEN_STARTS {
+        if exchange.closed || exchange.restarted.is_some_and(|then| then.elapsed() < BETWEEN_STARTS) {
             return Err(error);
         }
-        exchange.started = Instant::now();
+        exchange.restarted = Some(Instant::now());
         drop(exchange);
         log::debug!("a new private server is started, as the old one takes no lines: {error}");
         let endpoint = start_endpoint(&self.start)?;
@@ -327,6 +329,13 @@ impl Lines {
             drop(exchange);
             self.retire(line);
         }
+    }
+
+    /// How many lines are open or about to be, or not yet let go by both sides.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        let exchange = lock(&self.exchange);
+        exchange.open.len() + exchange.moving
     }
 
     /// Shuts all lines down, so that nobody waits for an answer any more.

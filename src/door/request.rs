@@ -121,6 +121,9 @@ impl Seen {
     fn end_of_head(&mut self, unread: &mut Vec<u8>) -> Result<Option<usize>, Missing> {
         while let Some(found) = unread[self.bytes..].iter().position(|&byte| byte == b'\n') {
             let end = self.bytes + found + 1;
+            if end > MAX_HEAD {
+                return Err(TOO_LONG);
+            }
             if end < self.line_start + 2 || unread[end - 2] != b'\r' {
                 return Err(bad("a line of the head does not end in CR LF"));
             }
@@ -128,7 +131,7 @@ impl Seen {
             if end - 2 > self.line_start {
                 self.line_start = end;
             } else if self.line_start > 0 {
-                return if end > MAX_HEAD { Err(TOO_LONG) } else { Ok(Some(end)) };
+                return Ok(Some(end));
             } else if self.blank_line_dropped {
                 return Err(bad("the request begins with blank lines"));
             } else {
@@ -284,4 +287,195 @@ pub(super) fn read_body<'a>(
         }
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Hands bytes out in reads of the given sizes, over and over.
+    struct Cut<'a> {
+        bytes: &'a [u8],
+        sizes: Vec<usize>,
+        turn: usize,
+    }
+
+    impl Read for Cut<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let size = self.sizes[self.turn % self.sizes.len()].min(buffer.len());
+            self.turn += 1;
+            self.bytes.read(&mut buffer[..size])
+        }
+    }
+
+    /// A request and what lies behind it, or why there is none.
+    fn read(bytes: &[u8], sizes: &[usize]) -> Result<(Head, Vec<u8>, Vec<u8>), Missing> {
+        let mut from = Cut { bytes, sizes: sizes.to_vec(), turn: 0 };
+        let (mut unread, budget) = (Vec::new(), Budget::new());
+        let head = read_head(&mut from, &mut unread)?;
+        let body = read_body(&mut from, &mut unread, head.length, &budget)?.bytes.clone();
+        assert_eq!(budget.0.load(Ordering::Relaxed), BODY_BUDGET);
+        from.bytes.read_to_end(&mut unread).unwrap();
+        Ok((head, body, unread))
+    }
+
+    fn refused(bytes: &[u8]) -> String {
+        match read(bytes, &[usize::MAX]) {
+            Err(Missing::Refused(refusal)) => refusal.status[..3].to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_call_is_read_with_what_matters_of_its_head() {
+        let bytes = b"\r\nPOST /RPC2 HTTP/1.1\r\nHost: caf\xe9\r\ncontent-LENGTH:  3 \r\nUpgrade: h2c\r\nConnection: Upgrade, CLOSE\r\n\
+                      Expect: 100-Continue\r\nAccept: text/xml, Application/Octet-Stream;q=0.5\r\n\r\nabcGET";
+        let (head, body, rest) = read(bytes, &[7]).unwrap();
+        let expected = Head {
+            method: "POST".into(),
+            target: "/RPC2".into(),
+            length: 3,
+            closes: true,
+            expects_continue: true,
+            accepts_octets: true,
+        };
+        assert_eq!(head, expected);
+        assert_eq!((&*body, &*rest), (&b"abc"[..], &b"GET"[..]));
+    }
+
+    #[test]
+    fn what_is_bad_is_refused_with_the_status_that_helps() {
+        let post = |headers: &str| refused(format!("POST / HTTP/1.1\r\n{headers}\r\n").as_bytes());
+        for (headers, status) in [
+            ("", "411"),
+            ("Content-Length: \r\n", "400"),
+            ("Content-Length: -1\r\n", "400"),
+            ("Content-Length: +1\r\n", "400"),
+            ("Content-Length: 0x1\r\n", "400"),
+            ("Content-Length: 1, 1\r\n", "400"),
+            ("Content-Length: 0\r\nContent-Length: 0\r\n", "400"),
+            ("Content-Length: 5\r\n", "400"),
+            ("Content-Length: 1048577\r\n", "413"),
+            ("Content-Length: 30000000000\r\n", "413"),
+            ("Content-Length: 99999999999999999999999999999\r\n", "413"),
+            ("Transfer-Encoding: chunked\r\n", "411"),
+            ("transfer-encoding:CHUNKED\r\nContent-Length: 0\r\n", "411"),
+            ("Transfer-Encoding: gzip, chunked\r\n", "501"),
+            ("Transfer-Encoding: \x0bchunked\r\n", "400"),
+            ("Transfer-Encoding : chunked\r\n", "400"),
+            ("Content-Length: 0\r\n Transfer-Encoding: chunked\r\n", "400"),
+            ("Content-Length: 0\r\nExpect: wonders\r\n", "417"),
+            ("no colon\r\n", "400"),
+            ("A: \0\r\n", "400"),
+        ] {
+            assert_eq!(post(headers), status, "{headers:?}");
+        }
+        for (bytes, status) in [
+            (&b"POST / HTTP/1.1\nContent-Length: 0\n\n"[..], "400"),
+            (b"POST / HTTP/1.1\r\nContent-Length: 0\n\r\n", "400"),
+            (b"\n\n\n", "400"),
+            (b"\r\n\r\nPOST / HTTP/1.1\r\n\r\n", "400"),
+            (b"\0", "400"),
+            (b"POST / HTTP/1.1\r\nContent-Le", "400"),
+            (b"POST /\r\n\r\n", "400"),
+            (b"GET / HTTP/2.0\r\n\r\n", "400"),
+            (b"PRI * HTTP/2.0\r\n\r\n", "400"),
+            (b"OPTIONS * HTTP/1.1\r\n\r\n", "400"),
+            (b"GET http://a/ HTTP/1.1\r\n\r\n", "400"),
+            (b"CONNECT a:1 HTTP/1.1\r\n\r\n", "400"),
+            (b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", "400"),
+            (b"GET /a b HTTP/1.1\r\n\r\n", "400"),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "400"),
+        ] {
+            assert_eq!(refused(bytes), status, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn heads_are_bounded_in_length_and_number() {
+        let head = |length: usize| {
+            let fixed = "GET / HTTP/1.1\r\nA: \r\n\r\n".len();
+            format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(length - fixed))
+        };
+        assert!(read(head(MAX_HEAD).as_bytes(), &[1000]).is_ok());
+        assert_eq!(refused(head(MAX_HEAD + 1).as_bytes()), "431");
+        assert_eq!(refused(format!("GET /{}", "a".repeat(1 << 20)).as_bytes()), "431");
+        assert_eq!(refused(&b"X: y\r\n".repeat(100_000)), "431");
+        let many = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
+        assert!(read(many(100).as_bytes(), &[1000]).is_ok());
+        assert_eq!(refused(many(101).as_bytes()), "431");
+    }
+
+    #[test]
+    fn a_connection_that_ends_between_requests_is_no_bad_request() {
+        assert_eq!(read(b"", &[1]), Err(Missing::Gone));
+        assert_eq!(read(b"\r\n", &[1]), Err(Missing::Gone));
+    }
+
+    #[test]
+    fn octets_are_accepted_only_where_they_are_named() {
+        for (accept, accepts) in [
+            ("application/octet-stream", true),
+            ("text/xml;q=0.1 , APPLICATION/octet-stream ; q=0.01", true),
+            ("*/*", false),
+            ("application/*", false),
+            ("application/octet-stream;q=0", false),
+            ("application/octet-stream; Q=0.000", false),
+            ("application/octet-streams", false),
+            ("", false),
+        ] {
+            let bytes = format!("POST / HTTP/1.0\r\nContent-Length: 0\r\nAccept: {accept}\r\n\r\n");
+            assert_eq!(read(bytes.as_bytes(), &[100]).unwrap().0.accepts_octets, accepts, "{accept}");
+        }
+    }
+
+    #[test]
+    fn long_bodies_share_a_budget() {
+        let budget = Budget::new();
+        let body = vec![b'<'; MAX_BODY];
+        let read = |length: usize| read_body(&mut &body[..], &mut Vec::new(), length, &budget);
+        let held: Vec<_> = (0..BODY_BUDGET / MAX_BODY).map(|_| read(MAX_BODY).unwrap()).collect();
+        assert_eq!(read(SMALL_BODY + 1).unwrap_err(), Missing::Refused(BUSY));
+        assert!(read(SMALL_BODY).is_ok());
+        drop(held);
+        assert!(read(MAX_BODY).is_ok());
+    }
+
+    fn cases() -> ProptestConfig {
+        ProptestConfig::with_cases(if std::env::var_os("TINYP2P_FULL").is_some() { 1_000_000 } else { 2_000 })
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn requests_read_the_same_however_they_are_cut(
+            pieces in proptest::collection::vec(prop_oneof![
+                Just(b"POST /RPC2 HTTP/1.1\r\n".to_vec()),
+                Just(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello".to_vec()),
+                Just(b"GET / HTTP/1.0\r\n".to_vec()),
+                Just(b"Content-Length: 5\r\n".to_vec()),
+                Just(b"Content-Length: 20000\r\n".to_vec()),
+                Just(b"Transfer-Encoding: chunked\r\n".to_vec()),
+                Just(b"Connection: close\r\n".to_vec()),
+                Just(b"\r\n".to_vec()),
+                Just(b"\n".to_vec()),
+                Just(b"\r".to_vec()),
+                (0_usize..20_000).prop_map(|length| vec![b'a'; length]),
+                proptest::collection::vec(any::<u8>(), 0..30),
+            ], 0..8),
+            sizes in proptest::collection::vec(1_usize..5000, 1..4),
+        ) {
+            let bytes = pieces.concat();
+            let whole = read(&bytes, &[usize::MAX]);
+            if let Ok((head, body, rest)) = &whole {
+                prop_assert!(head.target.starts_with('/') && head.target.is_ascii());
+                prop_assert_eq!(head.length, body.len());
+                prop_assert!(bytes.ends_with(rest));
+            }
+            prop_assert_eq!(read(&bytes, &sizes), whole);
+        }
+    }
 }

@@ -18,6 +18,15 @@ use crate::{
     handover::{Answer, Handover},
 };
 
+/// Longer than any step of a test may take on a machine under load.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A silence limit that no test waits for.
+const PATIENT: Duration = Duration::from_secs(300);
+
+/// A silence limit that is waited for.
+const BRIEF: Duration = Duration::from_millis(400);
+
 /// A body of `length` bytes, each the low byte of its index in pieces of 256 KiB.
 fn stream(length: u64) -> Answer {
     let body = move |to: &mut dyn Write| {
@@ -95,8 +104,8 @@ impl House {
 
     fn connect(&self) -> Caller {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
         Caller(BufReader::new(stream))
     }
 
@@ -107,19 +116,45 @@ impl House {
         caller.reply().expect("an honest call is answered")
     }
 
-    /// Sends bytes, ends the sending side, and returns all that comes back.
-    fn exchange(&self, bytes: &[u8]) -> String {
-        let mut caller = self.connect();
-        let _ = caller.0.get_mut().write_all(bytes);
-        let mut answer = Vec::new();
-        let _ = caller.0.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
+    /// Waits until no guest and no line is left.
+    fn wait_until_empty(&self) {
+        let inside = &self.door.as_ref().unwrap().house;
+        assert!(inside.guests.wait_until_empty(DEADLINE), "guests are left over");
+        wait_until("lines are left over", || inside.lines.count() == 0);
     }
 
-    fn everyone_has_left(&self, limit: Duration) {
-        let door = self.door.as_ref().unwrap();
-        assert!(door.house.guests.wait_until_empty(limit), "guests are left over");
+    /// How long an honest call takes, on a connection of its own.
+    fn honest_call(&self) -> Duration {
+        let start = Instant::now();
+        assert_eq!(self.call("hello").body, b"hello");
+        start.elapsed()
     }
+
+    /// Makes honest calls until `done`; none may take ten times the promised second.
+    fn keeps_answering_until(&self, mut done: impl FnMut() -> bool) {
+        let start = Instant::now();
+        loop {
+            let took = self.honest_call();
+            assert!(took < Duration::from_secs(10), "an honest call took {took:?}");
+            if done() {
+                return;
+            }
+            assert!(start.elapsed() < DEADLINE, "it went on for {DEADLINE:?}");
+        }
+    }
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < DEADLINE, "{what} after {DEADLINE:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The large number for a full run, else the small one.
+fn full_or(full: usize, small: usize) -> usize {
+    if std::env::var_os("TINYP2P_FULL").is_some() { full } else { small }
 }
 
 struct Caller(BufReader<TcpStream>);
@@ -171,7 +206,23 @@ impl Caller {
     }
 }
 
-const PATIENT: Duration = Duration::from_secs(30);
+impl Caller {
+    /// Reads until the connection ends; says what came, and whether the end was a proper one.
+    fn rest(&mut self) -> (Vec<u8>, bool) {
+        let mut bytes = Vec::new();
+        let ended = self.0.read_to_end(&mut bytes);
+        if let Err(error) = &ended {
+            assert!(error.kind() != io::ErrorKind::WouldBlock, "the connection did not end");
+        }
+        (bytes, ended.is_ok())
+    }
+}
+
+const POST: &str = "POST /RPC2 HTTP/1.1\r\n";
+
+fn post(body: &str) -> String {
+    format!("{POST}Content-Length: {}\r\n\r\n{body}", body.len())
+}
 
 #[test]
 fn small_and_large_answers_arrive_on_one_connection() {
@@ -182,7 +233,7 @@ fn small_and_large_answers_arrive_on_one_connection() {
         let reply = caller.reply().unwrap();
         assert_eq!(reply.status(), "200", "{body}");
         assert!(reply.head.contains("Content-Type: text/xml\r\n"), "{}", reply.head);
-        assert!(!reply.head.contains("X-Door"), "{}", reply.head);
+        assert!(!reply.head.contains("X-Door") && !reply.head.contains("Connection"), "{}", reply.head);
         let number = body.split_once(' ').map_or(5, |(_, number)| number.parse().unwrap());
         assert_eq!(reply.body.len(), number, "{body}");
     }
@@ -190,4 +241,488 @@ fn small_and_large_answers_arrive_on_one_connection() {
     let reply = caller.reply().unwrap();
     assert_eq!(reply.body.len(), 10_000_000);
     assert!(reply.body.iter().enumerate().all(|(index, &byte)| usize::from(byte) == index & 255));
+}
+
+#[test]
+fn bodies_of_calls_arrive_whole_at_every_size() {
+    let house = House::open(PATIENT);
+    let mut caller = house.connect();
+    for length in [0, 1, 1023, 1024, 1025, 16_383, 16_384, 16_385, 65_536, 65_537, 1024 * 1024] {
+        caller.post(&"b".repeat(length));
+        assert_eq!(caller.reply().unwrap().body, vec![b'b'; length], "{length}");
+    }
+}
+
+#[test]
+fn callers_are_kept_or_closed_as_http_wants_it() {
+    let house = House::open(PATIENT);
+    for (request, closes) in [
+        (post("hello"), false),
+        (post("hello").replace("Content", "Connection: Keep-Alive\r\nContent"), false),
+        (post("hello").replace("Content", "Connection: te, Close\r\nContent"), true),
+        (post("hello").replace("1.1", "1.0"), true),
+        (post("hello").replace("1.1", "1.0").replace("Content", "Connection: keep-alive\r\nContent"), true),
+        (post("hello").replace("Content", "Connection: Upgrade\r\nUpgrade: h2c\r\nContent"), false),
+    ] {
+        let mut caller = house.connect();
+        caller.send(&request);
+        let reply = caller.reply().unwrap();
+        assert_eq!(reply.body, b"hello", "{request}");
+        assert_eq!(reply.head.contains("Connection: close\r\n"), closes, "{request}");
+        if closes {
+            assert_eq!(caller.rest(), (Vec::new(), true), "{request}");
+        } else {
+            caller.post("again");
+            assert_eq!(caller.reply().unwrap().body, b"again", "{request}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_judges_methods_and_paths() {
+    let house = House::open(PATIENT);
+    let mut caller = house.connect();
+    for (request, status, says) in [
+        ("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "200", ""),
+        ("POST /rpc2 HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "404", "/RPC2"),
+        ("POST /../etc/passwd HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "404", "/RPC2"),
+        ("GET / HTTP/1.1\r\n\r\n", "405", "tinyp2p PASSWORD client URL PATTERN"),
+        ("DELETE /RPC2 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "405", "POST only"),
+        ("post / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "405", "POST only"),
+        ("GET /favicon.ico HTTP/1.1\r\n\r\n", "404", "/RPC2"),
+        ("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "200", "hello"),
+    ] {
+        caller.send(request);
+        let reply = caller.reply().unwrap();
+        assert_eq!(reply.status(), status, "{request}");
+        assert_eq!(reply.head.contains("Allow: POST\r\n"), status == "405", "{request}");
+        assert!(String::from_utf8(reply.body).unwrap().contains(says), "{request}");
+    }
+    caller.send("HEAD / HTTP/1.1\r\n\r\n");
+    let (head, length) = caller.head().unwrap();
+    assert!(head.starts_with("HTTP/1.1 405 ") && length > 0, "{head}");
+    caller.post("no body came before this");
+    assert_eq!(caller.reply().unwrap().body, b"no body came before this");
+}
+
+#[test]
+fn what_the_door_refuses_is_answered_and_closed() {
+    let house = House::open(PATIENT);
+    for (request, status) in [
+        ("POST / HTTP/1.1\r\n\r\n", "411"),
+        ("POST / HTTP/1.1\r\nContent-Length: 30000000000\r\n\r\n<", "413"),
+        ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n<", "400"),
+        ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400"),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "411"),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n", "501"),
+        ("POST / HTTP/1.1\nContent-Length: 0\n\n", "400"),
+        ("OPTIONS * HTTP/1.1\r\nX-Door: 1 door\r\n\r\n", "400"),
+    ] {
+        let mut caller = house.connect();
+        caller.send(request);
+        let reply = caller.reply().unwrap();
+        assert_eq!(reply.status(), status, "{request}");
+        assert!(reply.head.contains("Connection: close\r\n") && reply.head.contains("text/plain"), "{}", reply.head);
+        assert!(reply.body.len() > 10, "{request}");
+        assert_eq!(caller.rest(), (Vec::new(), true), "{request}");
+    }
+    house.honest_call();
+}
+
+#[test]
+fn a_request_that_ends_early_is_answered() {
+    let house = House::open(PATIENT);
+    for request in ["P", "POST / HTTP/1.1\r\nContent-Len", "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell"] {
+        let mut caller = house.connect();
+        caller.send(request);
+        caller.0.get_ref().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(caller.reply().unwrap().status(), "400", "{request}");
+    }
+}
+
+#[test]
+fn a_caller_that_still_sends_sees_why_it_is_refused() {
+    let house = House::open(PATIENT);
+    let mut caller = house.connect();
+    caller.send(format!("{POST}Content-Length: 10000000\r\n\r\n"));
+    caller.send(vec![b'<'; 10_000_000]);
+    assert_eq!(caller.reply().unwrap().status(), "413");
+    let mut caller = house.connect();
+    caller.send(format!("{POST}X: {}", "y".repeat(5_000_000)));
+    assert_eq!(caller.reply().unwrap().status(), "431");
+}
+
+#[test]
+fn expect_is_answered_before_the_body_comes() {
+    let house = House::open(PATIENT);
+    let mut caller = house.connect();
+    caller.send(format!("{POST}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
+    assert!(caller.head().unwrap().0.starts_with("HTTP/1.1 100 "));
+    caller.send("hello");
+    assert_eq!(caller.reply().unwrap().body, b"hello");
+    caller.send(format!("{POST}Expect: 100-continue\r\nContent-Length: 50000000\r\n\r\n"));
+    assert_eq!(caller.reply().unwrap().status(), "413");
+}
+
+#[test]
+fn the_node_learns_who_calls_and_what_it_accepts() {
+    let house = House::open(PATIENT);
+    assert_eq!(house.call("who").body, b"127.0.0.1 false");
+    let mut caller = house.connect();
+    caller.send(post("who").replace("Content", "X-Door: 1 evil\r\naccept: application/octet-stream\r\nContent"));
+    assert_eq!(caller.reply().unwrap().body, b"127.0.0.1 true");
+}
+
+#[test]
+fn a_body_that_fails_cuts_the_connection() {
+    let house = House::open(PATIENT);
+    for what in ["fail 1000000", "short 1000000", "long 1000000", "panicking 1000000", "short 10", "fail 1"] {
+        let mut caller = house.connect();
+        caller.post(what);
+        let announced = match caller.head() {
+            Ok((_, length)) => length,
+            // Nothing had been written yet, so not even a head comes.
+            Err(error) => {
+                assert_eq!((what, error.kind()), ("fail 1", io::ErrorKind::ConnectionReset));
+                continue;
+            }
+        };
+        let (body, properly) = caller.rest();
+        assert!(body.len() < announced, "{what}: {} of {announced} bytes", body.len());
+        assert!(!properly, "{what}: closed properly");
+    }
+    house.honest_call();
+}
+
+#[test]
+fn a_call_that_panics_costs_that_call_alone() {
+    let house = House::open(PATIENT);
+    let mut caller = house.connect();
+    for _ in 0..10 {
+        caller.post("panic");
+        assert_eq!(caller.reply().unwrap().status(), "500");
+    }
+    caller.post("hello");
+    assert_eq!(caller.reply().unwrap().body, b"hello");
+}
+
+#[test]
+fn silent_connections_keep_no_honest_caller_waiting() {
+    let count = full_or(600, 120);
+    for said in ["", "POST /RPC2 HTTP/1.1\r\nHo", "POST /RPC2 HTTP/1.1\r\nContent-Length: 1000\r\n\r\nabc"] {
+        let house = House::open_with(PATIENT, (3, 50));
+        let mut silent = Vec::new();
+        for index in 0..count {
+            let mut caller = house.connect();
+            // It may have been turned out already.
+            let _ = caller.0.get_mut().write_all(said.as_bytes());
+            silent.push(caller);
+            if index % 40 == 0 {
+                assert!(house.honest_call() < Duration::from_secs(10), "after {index} of {said:?}");
+            }
+        }
+        assert!(house.honest_call() < Duration::from_secs(10), "after all of {said:?}");
+        drop(silent);
+        house.wait_until_empty();
+    }
+}
+
+#[test]
+fn a_drip_does_not_extend_the_deadline() {
+    let house = House::open(BRIEF);
+    for (said, drip) in
+        [("", "P"), ("POST / HTTP/1.1\r\nX: ", "y"), ("POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n", "z")]
+    {
+        let mut caller = house.connect();
+        caller.send(said);
+        let mut dripping = caller.0.get_ref().try_clone().unwrap();
+        let dripper = thread::spawn(move || {
+            let start = Instant::now();
+            while dripping.write_all(drip.as_bytes()).is_ok() {
+                assert!(start.elapsed() < DEADLINE, "a drip went on for {DEADLINE:?}");
+                thread::sleep(BRIEF / 10);
+            }
+        });
+        assert_eq!(caller.reply().unwrap().status(), "408", "{said:?}");
+        drop(caller);
+        dripper.join().unwrap();
+    }
+    house.wait_until_empty();
+}
+
+#[test]
+fn an_idle_connection_goes_after_the_limit() {
+    let house = House::open(BRIEF);
+    let (mut fresh, mut kept) = (house.connect(), house.connect());
+    kept.post("hello");
+    assert_eq!(kept.reply().unwrap().body, b"hello");
+    let start = Instant::now();
+    assert_eq!(fresh.rest(), (Vec::new(), true));
+    assert_eq!(kept.rest(), (Vec::new(), true));
+    assert!(start.elapsed() >= BRIEF / 2, "it went after {:?}", start.elapsed());
+}
+
+#[test]
+fn endless_heads_are_refused_and_bound_no_memory() {
+    let house = House::open(PATIENT);
+    for (start, more) in
+        [("GET /", "a"), ("POST / HTTP/1.1\r\nX: ", "a"), ("POST / HTTP/1.1\r\n", "X: y\r\n"), ("", "\r\n")]
+    {
+        let mut caller = house.connect();
+        caller.send(start);
+        let piece = more.repeat(10_000);
+        // More than is discarded after the last word: the connection is closed while this still sends.
+        let mut sent = 0;
+        while sent < 100_000_000 && caller.0.get_mut().write_all(piece.as_bytes()).is_ok() {
+            sent += piece.len();
+        }
+        assert!(sent < 100_000_000, "all of {start:?} {more:?} was taken");
+        house.honest_call();
+    }
+    house.wait_until_empty();
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let house = House::open(PATIENT);
+    let mut caller = house.connect();
+    let requests: String = (0..200).map(|index| post(&format!("call {index}"))).collect();
+    caller.send(requests);
+    for index in 0..200 {
+        assert_eq!(caller.reply().unwrap().body, format!("call {index}").as_bytes());
+    }
+}
+
+#[test]
+fn requests_whose_answers_nobody_reads_end_within_the_limit() {
+    let house = House::open(BRIEF);
+    let calls = post(&"x".repeat(1000)).repeat(10_000);
+    let senders: Vec<_> = (0..full_or(8, 2))
+        .map(|_| {
+            let (mut caller, calls) = (house.connect(), calls.clone());
+            thread::spawn(move || {
+                // Fails once the door has cut it.
+                while caller.0.get_mut().write_all(calls.as_bytes()).is_ok() {}
+            })
+        })
+        .collect();
+    house.keeps_answering_until(|| senders.iter().all(thread::JoinHandle::is_finished));
+    house.wait_until_empty();
+}
+
+#[test]
+fn connections_that_are_reset_at_once_leave_nothing() {
+    let house = House::open_with(PATIENT, (3, 20));
+    for index in 0..full_or(3000, 300) {
+        let caller = house.connect();
+        SockRef::from(caller.0.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(caller);
+        if index % 100 == 0 {
+            assert!(house.honest_call() < Duration::from_secs(10));
+        }
+    }
+    house.honest_call();
+    house.wait_until_empty();
+}
+
+#[test]
+fn callers_that_arrive_together_are_all_served() {
+    let rounds = full_or(200, 5);
+    for (callers, places) in [(8, (128, 256)), (40, (128, 256)), (40, (3, 50)), (8, (1, 8))] {
+        let house = House::open_with(PATIENT, places);
+        for _ in 0..rounds {
+            let barrier = std::sync::Barrier::new(callers);
+            thread::scope(|scope| {
+                for _ in 0..callers {
+                    scope.spawn(|| {
+                        let mut caller = house.connect();
+                        barrier.wait();
+                        for _ in 0..5 {
+                            caller.post("hello");
+                            let reply = caller.reply().unwrap();
+                            assert_eq!(reply.body, b"hello");
+                            if reply.head.contains("Connection: close") {
+                                caller = house.connect();
+                            }
+                        }
+                        // All are held until the last is served.
+                        barrier.wait();
+                    });
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn a_full_house_asks_everyone_to_leave_after_the_answer() {
+    let house = House::open_with(PATIENT, (1, 2));
+    let mut first = house.connect();
+    first.post("hello");
+    assert!(!first.reply().unwrap().head.contains("Connection: close"));
+    let mut second = house.connect();
+    second.post("hello");
+    assert!(second.reply().unwrap().head.contains("Connection: close"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_place_is_taken_from_the_address_with_the_most_guests() {
+    let house = House::open_with(PATIENT, (1, 10));
+    // The lone guest of another address has been silent for longest.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.2:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.connect(&house.address.into()).unwrap();
+    let mut lone = Caller(BufReader::new(socket.into()));
+    lone.0.get_ref().set_read_timeout(Some(DEADLINE)).unwrap();
+    lone.post("who");
+    assert_eq!(lone.reply().unwrap().body, b"127.0.0.2 false");
+    let crowd: Vec<_> = (0..full_or(300, 60)).map(|_| house.connect()).collect();
+    house.honest_call();
+    lone.post("hello");
+    assert_eq!(lone.reply().unwrap().body, b"hello");
+    drop(crowd);
+}
+
+#[test]
+fn downloads_that_nobody_reads_are_cut_within_the_limit() {
+    let house = House::open(BRIEF);
+    let mut unread: Vec<_> = (0..full_or(60, 10)).map(|_| house.connect()).collect();
+    for caller in &mut unread {
+        caller.post("stream 10000000000");
+    }
+    house.keeps_answering_until(|| house.door.as_ref().unwrap().house.guests.wait_until_empty(BRIEF / 10));
+    for mut caller in unread {
+        let (body, properly) = caller.rest();
+        assert!(!properly && body.len() < 100_000_000, "{} bytes", body.len());
+    }
+    house.wait_until_empty();
+}
+
+/// A caller whose kernel takes no more than a few KiB that have not been read.
+fn slow_reader(house: &House) -> Caller {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&house.address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    Caller(BufReader::with_capacity(1, stream))
+}
+
+#[test]
+fn a_reader_that_drips_is_cut() {
+    let house = House::open(BRIEF);
+    let mut caller = slow_reader(&house);
+    caller.post("stream 100000000");
+    caller.head().unwrap();
+    let (start, mut byte) = (Instant::now(), [0]);
+    while !house.door.as_ref().unwrap().house.guests.wait_until_empty(BRIEF / 10) {
+        caller.0.get_mut().read_exact(&mut byte).unwrap();
+        assert!(start.elapsed() < DEADLINE, "it was served for {DEADLINE:?}");
+    }
+    let (body, _) = caller.rest();
+    assert!(body.len() < 100_000_000, "it looks whole");
+}
+
+#[test]
+fn a_slow_reader_is_served_for_as_long_as_it_reads() {
+    let house = House::open(BRIEF);
+    let mut caller = slow_reader(&house);
+    caller.post("stream 300000");
+    let start = Instant::now();
+    let mut bytes = [0; 8192];
+    let mut received = 0;
+    while received < 300_000 {
+        let read = caller.0.get_mut().read(&mut bytes).unwrap();
+        assert!(read > 0, "it ended after {received} bytes");
+        received += read;
+        thread::sleep(BRIEF / 20);
+    }
+    assert!(start.elapsed() > BRIEF * 2, "it took only {:?}", start.elapsed());
+}
+
+#[test]
+fn closing_is_quick_while_downloads_run() {
+    let mut house = House::open(PATIENT);
+    let mut readers = Vec::new();
+    for _ in 0..5 {
+        let mut caller = house.connect();
+        caller.post("stream 1000000000000");
+        caller.head().unwrap();
+        readers.push(thread::spawn(move || io::copy(&mut caller.0, &mut io::sink())));
+    }
+    let mut unread = house.connect();
+    unread.post("stream 1000000000000");
+    unread.head().unwrap();
+    let _idle = house.connect();
+    let door = house.door.take().unwrap();
+    let inside = Arc::clone(&door.house);
+    let start = Instant::now();
+    door.close();
+    assert!(start.elapsed() < Duration::from_secs(20), "closing took {:?}", start.elapsed());
+    assert!(inside.guests.wait_until_empty(DEADLINE));
+    for reader in readers {
+        let received = reader.join().unwrap();
+        assert!(received.is_err() || received.unwrap() < 1_000_000_000_000, "a download that was cut looks whole");
+    }
+    assert!(TcpStream::connect(house.address).is_err(), "the socket still listens");
+    // The threads have gone: nobody else holds what they share.
+    wait_until("threads are left over", || Arc::strong_count(&inside) == 1);
+}
+
+#[test]
+fn an_endpoint_that_takes_no_lines_is_replaced() {
+    let private = tempfile::tempdir().unwrap();
+    let directory = private.path().to_path_buf();
+    let handover = Arc::new(Handover::default());
+    let left = Arc::clone(&handover);
+    let starts = Arc::new(AtomicUsize::new(0));
+    let started = Arc::clone(&starts);
+    let start = move || -> io::Result<(PathBuf, Box<dyn Send + Sync>)> {
+        if starts.fetch_add(1, Ordering::SeqCst) == 0 {
+            // Takes connections and answers none, as tiny_http does when its accept thread has died.
+            let path = directory.join("dead");
+            let listener = std::os::unix::net::UnixListener::bind(&path)?;
+            return Ok((path, Box::new(listener)));
+        }
+        let endpoint = Endpoint::start(&directory, toy(), Arc::clone(&left))?;
+        Ok((endpoint.path().to_path_buf(), Box::new(endpoint)))
+    };
+    let listener = listen("127.0.0.1:0".parse().unwrap(), PATIENT).unwrap();
+    let address = listener.local_addr().unwrap();
+    let door = Door::open_with(vec![listener], Box::new(start), handover, PATIENT, (3, 10)).unwrap();
+    let house = House { door: Some(door), address, _private: private };
+    house.honest_call();
+    house.honest_call();
+    assert_eq!(started.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn guests_and_lines_fit_into_every_limit_of_descriptors() {
+    for limit in 27..3000 {
+        let (lines, guests) = places(limit);
+        assert!(RESERVED_DESCRIPTORS + LINE_DESCRIPTORS * lines + GUEST_DESCRIPTORS * guests <= limit, "{limit}");
+        assert!(lines >= 1 && guests >= 4, "{limit}: {lines} lines, {guests} guests");
+    }
+    assert_eq!(places(64), (6, 15));
+    assert_eq!(places(1024), (126, 256));
+    assert_eq!(places(usize::MAX), (MAX_LINES, MAX_GUESTS));
+}
+
+#[test]
+fn a_private_path_that_no_socket_can_have_is_explained() {
+    let directory = PathBuf::from("/tmp").join("x".repeat(100));
+    let error = Endpoint::start(&directory, toy(), Arc::default()).err().unwrap();
+    assert!(error.to_string().contains("longer than 100 bytes"), "{error}");
+    let error = Endpoint::start(&PathBuf::from("/nonexistent"), toy(), Arc::default()).err().unwrap();
+    assert!(error.to_string().contains("/nonexistent"), "{error}");
+}
+
+#[test]
+fn ipv6_callers_are_served_on_a_socket_of_their_own() {
+    // Without IPv6 on this machine there is nothing to show.
+    let Ok(six) = listen("[::1]:0".parse().unwrap(), PATIENT) else { return };
+    let port = six.local_addr().unwrap().port();
+    assert!(six.local_addr().unwrap().is_ipv6());
+    let _four = listen(SocketAddr::from(([127, 0, 0, 1], port)), PATIENT).expect("the same port is free for IPv4");
 }

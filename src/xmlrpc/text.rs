@@ -2,7 +2,7 @@
 //! instructions, which XML does not count as content either), and nothing else changed.
 //!
 //! No line end is converted, nothing is trimmed, and bytes need not be UTF-8, for the original sends files as they
-//! are. A reference may be cut anywhere by the reads.
+//! are; only CDATA must, since quick-xml reads it. A reference may be cut anywhere by the reads.
 
 use std::io::BufRead;
 
