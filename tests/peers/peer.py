@@ -219,7 +219,7 @@ def serve(options: argparse.Namespace) -> None:
     if options.original:
         server = OriginalServer(address)
     else:
-        handler: type[SimpleXMLRPCRequestHandler] = KeepAliveHandler if options.keep_alive else SimpleXMLRPCRequestHandler
+        handler = KeepAliveHandler if options.keep_alive else SimpleXMLRPCRequestHandler
         server = Server(address, requestHandler=handler, logRequests=False)
     url = f"http://{options.host}:{server.server_address[1]}"
     node: Node

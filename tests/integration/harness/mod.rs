@@ -6,6 +6,7 @@ mod fake;
 mod http;
 mod memory;
 mod process;
+mod reply;
 mod server;
 mod value;
 
@@ -22,10 +23,11 @@ use socket2::{Domain, Socket, Type};
 pub(crate) use self::process::peak_memory;
 pub(crate) use self::{
     dir::Dir,
-    fake::{FakePeer, Gate, Reply},
+    fake::FakePeer,
     http::{Connection, call, call_for, post, try_call},
     memory::Peak,
     process::{Run, Running, download, tinyp2p},
+    reply::{Gate, Reply},
     server::{Server, python_client, serve, serve_python},
     value::{Answer, Fault, Value, array, content_answer, int, method_call, names_answer, peers_answer, string},
 };
