@@ -6,6 +6,8 @@
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
 //! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
+//! - `liars`: peers that answer a client with whatever harms it most
+//! - `faults`: machines that fail: kills, full disks, missing permission, files that change while they are sent
 //! - `client`: what a client makes of good and bad answers: exit status, files, words
 //!
 //! Every test has its own directories and ports, so all of them run at once. Heavy variants run when `TINYP2P_FULL`
@@ -14,9 +16,11 @@
 
 mod cli;
 mod client;
+mod faults;
 mod files;
 mod gossip;
 mod harness;
+mod liars;
 mod network;
 mod roundtrip;
 mod wire;

@@ -148,6 +148,8 @@ impl FakePeer {
                         state.connections_without_a_call.fetch_add(1, SeqCst);
                     }
                     _ = stream.shutdown(Shutdown::Both);
+                    // What is kept of closed ones would use up the descriptors of all tests.
+                    state.streams.lock().unwrap().retain(|stream| stream.peer_addr().is_ok());
                     state.connections.leave();
                 });
                 guests.guests.lock().unwrap().push(guest);
