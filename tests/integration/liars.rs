@@ -13,8 +13,7 @@ use rustix::{
 };
 
 use crate::harness::{
-    Dir, FakePeer, Peak, Reply, array, content_answer, download, full, names_answer, peers_answer,
-    serve,
+    Dir, FakePeer, Peak, Reply, array, content_answer, download, full, names_answer, peers_answer, serve,
 };
 
 /// The silence limit where one is waited for.
@@ -215,8 +214,10 @@ fn no_peer_list_keeps_a_client_longer_than_the_silence_limit() {
     let liars: Vec<_> =
         stalls.into_iter().map(|(how, reply)| (how, FakePeer::new().on_peers(reply).start(), Dir::new())).collect();
     let begun = Instant::now();
-    let runs: Vec<_> =
-        liars.iter().map(|(how, liar, here)| (how, liar, download(here, liar.url()).options(SILENCE).start())).collect();
+    let runs: Vec<_> = liars
+        .iter()
+        .map(|(how, liar, here)| (how, liar, download(here, liar.url()).options(SILENCE).start()))
+        .collect();
     for (how, liar, run) in runs {
         let run = run.finish();
         eprintln!("{how}: {}", run.stderr.trim());
@@ -241,8 +242,7 @@ fn no_listing_keeps_a_client_longer_than_the_silence_limit() {
         // Never silent, and never done: 2 KiB a second.
         ("a name now and then", within("<value>x</value>").endless(16).paced(512, Duration::from_millis(250))),
     ]);
-    let liars: Vec<_> =
-        stalls.into_iter().map(|(how, reply)| (how, FakePeer::new().on_names(reply).start())).collect();
+    let liars: Vec<_> = stalls.into_iter().map(|(how, reply)| (how, FakePeer::new().on_names(reply).start())).collect();
     let given = introducing(liars.iter().map(|(_, liar)| liar.url()));
     let told: Vec<String> = liars.iter().map(|(_, liar)| format!("skipped {}: ", liar.url())).collect();
     let (here, begun) = (Dir::new(), Instant::now());
@@ -300,9 +300,12 @@ fn nonsense() -> Vec<Reply> {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n";
     let with = |head: &str, body: &[u8]| Reply::raw([head.as_bytes(), b"\r\n", body].concat());
     let xml = |inside: &str| Reply::document(format!("<?xml version='1.0'?>{inside}").as_bytes());
-    let mut nonsense: Vec<Reply> = [201, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 404, 418, 500, 503, 599, 999]
-        .map(|status| with(&format!("HTTP/1.1 {status} X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 4\r\n"), b"Oops"))
-        .into();
+    let mut nonsense: Vec<Reply> =
+        [201, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 404, 418, 500, 503, 599, 999]
+            .map(|status| {
+                with(&format!("HTTP/1.1 {status} X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 4\r\n"), b"Oops")
+            })
+            .into();
     nonsense.extend([
         Reply::document(b""),
         Reply::document(b"\n"),
@@ -392,8 +395,27 @@ fn nonsense_in_place_of_a_listing_costs_the_listing() {
 #[test]
 fn nonsense_in_place_of_a_file_leaves_none() {
     let bad_base64 = [
-        "A", "AA", "AAA", "AAAAA", "A===", "====", "=", "AA=A", "AA==AAAA", "AB==", "AAB=", "AA-_", "AA.A", "AA\u{e9}A", "A\0AA",
-        "AA==x", "AAA==", "AAAA=", "AAAA==", "&#xD800;AAA", "AA<i4/>AA",
+        "A",
+        "AA",
+        "AAA",
+        "AAAAA",
+        "A===",
+        "====",
+        "=",
+        "AA=A",
+        "AA==AAAA",
+        "AB==",
+        "AAB=",
+        "AA-_",
+        "AA.A",
+        "AA\u{e9}A",
+        "A\0AA",
+        "AA==x",
+        "AAA==",
+        "AAAA=",
+        "AAAA==",
+        "&#xD800;AAA",
+        "AA<i4/>AA",
     ];
     let strings_that_are_none = [
         "<string>a</string><string>b</string>",
@@ -508,7 +530,9 @@ fn ten_million_names_are_refused_at_the_limit() {
         Reply::without_length(&[start.as_bytes(), value.as_bytes()].concat()).endless(value.len())
     };
     let longest = "x".repeat(255);
-    for (name, told) in [("x", "1000000 names"), ("", "1000000 names"), (&*longest, "67108864 bytes"), ("../x", "1000000 names")] {
+    for (name, told) in
+        [("x", "1000000 names"), ("", "1000000 names"), (&*longest, "67108864 bytes"), ("../x", "1000000 names")]
+    {
         let liar = FakePeer::new().on_names(endless(name)).start();
         let here = Dir::new();
         let run = download(&here, liar.url()).start();
@@ -555,8 +579,9 @@ fn a_gang_of_liars_does_not_fill_memory() {
 #[test]
 fn a_peer_list_of_a_hundred_thousand_is_cut_to_what_a_network_may_have() {
     // Nobody listens there, and it is known at once.
-    let others: Vec<String> =
-        (0..100_000).map(|n| format!("http://127.{}.{}.{}:1", 1 + n / 62_500, 1 + n / 250 % 250, 1 + n % 250)).collect();
+    let others: Vec<String> = (0..100_000)
+        .map(|n| format!("http://127.{}.{}.{}:1", 1 + n / 62_500, 1 + n / 250 % 250, 1 + n % 250))
+        .collect();
     let peer = FakePeer::new().on_peers(Reply::peers(&others)).file("good", text("content")).start();
     let (here, begun) = (Dir::new(), Instant::now());
     let run = download(&here, peer.url()).options(SILENCE).start();
@@ -575,7 +600,16 @@ fn one_server_under_many_spellings_is_asked_for_its_files_once() {
     let (shared, here) = (Dir::with([("file", &b"content"[..])]), Dir::new());
     let server = serve(&shared).start();
     let port = server.port();
-    let hosts = ["localhost", "LOCALHOST", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::ffff:127.0.0.1]", "127.0.0.1"];
+    let hosts = [
+        "localhost",
+        "LOCALHOST",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "[::ffff:127.0.0.1]",
+        "127.0.0.1",
+    ];
     let mut spellings: Vec<String> = hosts.map(|host| format!("http://{host}:{port}/")).into();
     let spelled = spellings.clone();
     spellings.extend([format!("http://127.0.0.1:0{port}"), server.url().to_owned()]);
