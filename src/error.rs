@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     Unreachable(String),
     #[error("{0}")]
     Silent(String),
-    #[error("the connection broke off: {0}")]
+    #[error("the connection broke off: {}", Shown(.0))]
     Broken(String),
     #[error("the answer is HTTP status {0}; is this a TinyP2P server?")]
     Status(u16),
