@@ -22,6 +22,10 @@ pub(crate) enum Failure {
     Status(u16),
     #[error("the answer makes no sense: {}", Shown(.0))]
     Malformed(String),
+    #[error("the answer is too large: {0}")]
+    Excessive(String),
+    #[error("its listing is the largest of more than fit into memory; narrow the pattern")]
+    Dropped,
     #[error("refused: the password is wrong, or the server calls itself by another URL (take the one that it prints)")]
     Refused,
     #[error("fault: {}", Shown(.0))]

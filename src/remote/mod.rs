@@ -17,7 +17,7 @@ use ureq::{
     unversioned::transport::{Connector, TcpConnector},
 };
 
-use crate::{error::Failure, names::FileName, peers::PeerUrl, proof::Password, protocol};
+use crate::{descriptors, error::Failure, names::FileName, peers::PeerUrl, proof::Password, protocol};
 
 use silence::{Addresses, Answer, Call, SilenceLimit};
 
@@ -72,7 +72,7 @@ impl Caller {
             .max_response_header_size(MAX_HEAD_BYTES)
             .input_buffer_size(INPUT_BYTES)
             .output_buffer_size(OUTPUT_BYTES)
-            .max_idle_connections(if kept_per_peer == 0 { 0 } else { MAX_IDLE })
+            .max_idle_connections(if kept_per_peer == 0 { 0 } else { MAX_IDLE.min(descriptors::available() / 4) })
             .max_idle_connections_per_host(kept_per_peer)
             .build();
         let connector = TcpConnector::default().chain(SilenceLimit(silence));
@@ -89,8 +89,14 @@ impl Caller {
         protocol::read_peers(self.ask_for_list(peer, &call)?)
     }
 
-    /// Op 1: the names in which `peer` finds the pattern, handed over one by one as the bytes that came.
-    pub(crate) fn list(&self, peer: &PeerUrl, pattern: &str, each: &mut dyn FnMut(&[u8])) -> Result<(), Failure> {
+    /// Op 1: the names in which `peer` finds the pattern, handed over one by one as the bytes that came. A failure of
+    /// `each` ends the call.
+    pub(crate) fn list(
+        &self,
+        peer: &PeerUrl,
+        pattern: &str,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let call = protocol::write_list(&self.password.proof(peer.as_str()), pattern);
         protocol::read_listing(self.ask_for_list(peer, &call)?, each)
     }
