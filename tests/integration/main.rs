@@ -5,6 +5,7 @@
 //! - `files`: what a server shares, what it never does, and how content is spelled
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
+//! - `strangers`: whatever is done to a server without the password, it goes on serving
 //! - `client`: what a client makes of good and bad answers: exit status, files, words
 //!
 //! Every test has its own directories and ports, so all of them run at once. Heavy variants run when `TINYP2P_FULL`
@@ -17,4 +18,5 @@ mod files;
 mod harness;
 mod network;
 mod roundtrip;
+mod strangers;
 mod wire;
