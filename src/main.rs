@@ -6,6 +6,7 @@
 mod arrivals;
 mod cli;
 mod client;
+mod descriptors;
 mod door;
 mod endpoint;
 mod error;

@@ -1,6 +1,6 @@
 //! Fetching: workers that take tasks from the schedule, and one thread that settles what they bring.
 //!
-//! A worker streams a file into a partial one and goes on to the next; the settling thread makes whole files durable
+//! A worker streams a file into a partial one and goes on to the next; the thread that started them makes whole files durable
 //! and visible, as many at once as are there, and prints their names. So the network never waits for the disk to sync,
 //! and what is printed is saved.
 
@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     arrivals::{Arrivals, MAX_BATCH, Partial, Settled},
+    descriptors,
     error::{Failure, reason},
     names::FileName,
     peers::PeerUrl,
@@ -25,6 +26,7 @@ use crate::{
 
 use super::{
     Interruption,
+    catalogue::Catalogue,
     listings::Missing,
     results::Results,
     schedule::{Attempt, Left, Next, Schedule, Task},
@@ -36,6 +38,7 @@ pub(super) struct Downloads<'a> {
     peers: &'a [PeerUrl],
     arrivals: &'a Arrivals,
     interruption: &'a Interruption,
+    names: Catalogue,
     progress: Progress,
     begun: Instant,
     state: Mutex<State>,
@@ -77,7 +80,7 @@ impl<'a> Downloads<'a> {
         interruption: &'a Interruption,
         missing: Missing,
     ) -> Self {
-        let progress = Progress::start(missing.schedule.len());
+        let progress = Progress::start(missing.schedule.open());
         let has_failed = vec![false; missing.schedule.len()];
         let state = State {
             schedule: missing.schedule,
@@ -92,7 +95,8 @@ impl<'a> Downloads<'a> {
             has_failed,
         };
         let (state, ended) = (Mutex::new(state), Condvar::new());
-        Self { caller, peers, arrivals, interruption, progress, begun: Instant::now(), state, ended }
+        let (begun, names) = (Instant::now(), missing.catalogue);
+        Self { caller, peers, arrivals, interruption, names, progress, begun, state, ended }
     }
 
     /// Fetches everything, so many files at once; whether all of it is here now.
@@ -115,15 +119,27 @@ impl<'a> Downloads<'a> {
         state.failed == 0 && !state.is_stopped
     }
 
+    /// Fetches what the schedule has, so many files at once where descriptors allow it; settles them on this thread.
     fn pass(&self, jobs: usize) {
-        let (arrived, arrivals) = sync_channel(MAX_BATCH);
+        // A job takes a connection and a file, and two batches of whole files wait.
+        let descriptors = descriptors::available();
+        let jobs = jobs.min(descriptors / 4).max(1);
+        let batch = MAX_BATCH.min(descriptors / 8).max(1);
+        let (arrived, arrivals) = sync_channel(batch);
         thread::scope(|scope| {
-            scope.spawn(move || self.settle(&arrivals));
-            for _ in 0..jobs {
+            for job in 0..jobs {
                 let arrived = arrived.clone();
-                scope.spawn(move || self.work(&arrived));
+                let thread = thread::Builder::new().name("job".to_owned());
+                if let Err(error) = thread.spawn_scoped(scope, move || self.work(&arrived)) {
+                    if job == 0 {
+                        log::error!("could not start a thread: {}", reason(&error));
+                        self.state().is_stopped = true;
+                    }
+                    break;
+                }
             }
             drop(arrived);
+            self.settle(&arrivals, batch);
         });
     }
 
@@ -142,7 +158,7 @@ impl<'a> Downloads<'a> {
             self.ended.notify_all();
             if let Some((partial, bytes)) = file {
                 let file = Arrived { index: task.name, name, partial, bytes };
-                arrived.send(file).expect("the settling thread outlives the workers");
+                arrived.send(file).expect("files are settled until the last worker has ended");
             }
         }
     }
@@ -154,7 +170,7 @@ impl<'a> Downloads<'a> {
                 return None;
             }
             match state.schedule.next() {
-                Next::Fetch(task) => return Some((task, state.schedule.name(task.name).clone())),
+                Next::Fetch(task) => return Some((task, self.names.name(task.name))),
                 Next::Wait => state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Next::Over => return None,
             }
@@ -235,12 +251,12 @@ impl<'a> Downloads<'a> {
         }
     }
 
-    /// Settles whole files, all that have arrived at once, until no worker is left.
-    fn settle(&self, arrived: &Receiver<Arrived>) {
+    /// Settles whole files, so many at most that have arrived at once, until no worker is left.
+    fn settle(&self, arrived: &Receiver<Arrived>, most: usize) {
         let mut results = Results::new();
         while let Ok(first) = arrived.recv() {
             let mut batch = vec![first];
-            batch.extend(arrived.try_iter().take(MAX_BATCH - 1));
+            batch.extend(arrived.try_iter().take(most - 1));
             let mut facts = Vec::with_capacity(batch.len());
             let mut files = Vec::with_capacity(batch.len());
             for Arrived { index, name, partial, bytes } in batch {

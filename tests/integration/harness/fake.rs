@@ -300,6 +300,10 @@ fn read_call(reader: &mut impl BufRead) -> Option<Call> {
     }
     let mut body = Vec::new();
     reader.take(length).read_to_end(&mut body).ok()?;
+    if body.len() as u64 != length {
+        // A caller may be killed in the middle of a call.
+        return None;
+    }
     let (method, params) = parse_call(&body);
     assert_eq!(method, "f");
     let params: [Value; 3] = params.try_into().expect("a call has three parameters");

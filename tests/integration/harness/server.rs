@@ -33,6 +33,7 @@ pub(crate) struct Serve<'a> {
     port: u16,
     options: Vec<String>,
     peers: Vec<String>,
+    descriptors: Option<u32>,
 }
 
 /// A server of ours that shares `dir`, on a free port of 127.0.0.1.
@@ -45,6 +46,7 @@ pub(crate) fn serve(dir: &Dir) -> Serve<'_> {
         port: 0,
         options: Vec::new(),
         peers: Vec::new(),
+        descriptors: None,
     }
 }
 
@@ -79,6 +81,12 @@ impl Serve<'_> {
         self
     }
 
+    /// May have only so many descriptors.
+    pub(crate) fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
     #[track_caller]
     pub(crate) fn start(self) -> Server {
         let mut words = self.options;
@@ -86,6 +94,10 @@ impl Serve<'_> {
         words.extend(self.peers);
         if self.in_python {
             Server::start(self.dir, python_peer(), &words)
+        } else if let Some(limit) = self.descriptors {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tinyp2p")]);
+            Server::start(self.dir, command, &words)
         } else {
             Server::start(self.dir, Command::new(env!("CARGO_BIN_EXE_tinyp2p")), &words)
         }
