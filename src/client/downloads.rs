@@ -294,10 +294,13 @@ impl<'a> Downloads<'a> {
     }
 
     fn report(&self, state: &State) {
+        let State { here, failed, directories, .. } = state;
+        let how = if self.interruption.has_come() { "interrupted: saved" } else { "saved" };
         let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
-        let directories =
-            if state.directories > 0 { format!(", {} directories", state.directories) } else { String::new() };
-        log::info!("saved {done}, {} already here, {} failed{directories}", state.here, state.failed);
+        let directories = if *directories > 0 { format!(", {directories} directories") } else { String::new() };
+        let is_nothing = state.schedule.len() + here == 0 && !self.interruption.has_come();
+        let hint = if is_nothing { "; nobody has a matching file" } else { "" };
+        log::info!("{how} {done}, {here} already here, {failed} failed{directories}{hint}");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -309,7 +312,7 @@ impl<'a> Downloads<'a> {
 /// none.
 struct Arriving<'a> {
     arrivals: &'a Arrivals,
-    progress: FileProgress<'a>,
+    progress: FileProgress,
     partial: Option<Partial>,
 }
 
