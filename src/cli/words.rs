@@ -45,7 +45,7 @@ impl Words {
                 }
             }
         }
-        match aside.password.take_if(|word| is_mode(word) && options.iter().any(|option| is_help(option))) {
+        match aside.password.take_if(|word| is_mode(word) && options.iter().any(is_help)) {
             // Who asks for help on a mode need not think of a password.
             Some(mode) => aside.set_mode(mode, options),
             None => aside.line.append(&mut options),
