@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 
 use super::siege::{LARGE, Siege, full_or};
-use crate::harness::{PASSWORD, PATIENCE, call_for, eventually, method_call, string};
+use crate::harness::{PASSWORD, PATIENCE, call_for, eventually, full, method_call, string};
 
 /// A POST's head without the blank line at its end.
 const HEAD: &str = "POST /RPC2 HTTP/1.1\r\nHost: x\r\n";
@@ -94,6 +95,10 @@ fn drips(url: &str) {
 }
 
 fn unread_downloads(url: &str) {
+    download_unread(url, full_or(60, 20));
+}
+
+fn download_unread(url: &str, count: usize) {
     let fetch = call_for(PASSWORD, url, 2, &string(LARGE));
     let length = fetch.len();
     let accepts = ["", "Accept: application/octet-stream\r\n"];
@@ -101,7 +106,7 @@ fn unread_downloads(url: &str) {
         .into_iter()
         .flat_map(|accept| {
             let call = format!("{HEAD}{accept}Content-Length: {length}\r\n\r\n{fetch}");
-            connections(url, full_or(60, 20) / 2, &call)
+            connections(url, count / 2, &call)
         })
         .collect();
     downloads.iter().for_each(wait_for_end_unread);
@@ -254,11 +259,34 @@ fn all_at_once(url: &str) {
 
 #[test]
 fn nothing_is_left_when_all_strangers_have_gone() {
+    let mut siege = Siege::new("all at once");
+    siege.endure(all_at_once);
+    siege.lift_and_recover();
+}
+
+/// More connections than descriptors, some with a file.
+fn exhaust(url: &str, descriptors: u32) {
+    let count = descriptors as usize + 64;
     thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut siege = Siege::new("all at once");
-            siege.endure(all_at_once);
-            siege.lift_and_recover();
-        });
+        scope.spawn(|| connections(url, count, "").iter().for_each(wait_for_end));
+        scope.spawn(|| connections(url, count, HEAD).iter().for_each(wait_for_end));
+        scope.spawn(|| download_unread(url, count));
+    });
+}
+
+#[test]
+fn a_server_with_fewer_descriptors_than_connections_serves_on() {
+    let limits: Vec<u32> = if full() { (40..=256).collect() } else { vec![40, 41, 43, 67, 128] };
+    let (next, most_at_once) = (AtomicUsize::new(0), limits.len().min(8));
+    thread::scope(|scope| {
+        for _ in 0..most_at_once {
+            scope.spawn(|| {
+                while let Some(&limit) = limits.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut siege = Siege::with_descriptors(limit);
+                    siege.endure(|url| exhaust(url, limit));
+                    siege.lift_and_recover();
+                }
+            });
+        }
     });
 }

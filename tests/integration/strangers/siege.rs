@@ -30,9 +30,9 @@ const MOST_MEMORY: u64 = 120 * 1024;
 #[cfg(target_os = "linux")]
 const RECOVERY: Duration = Duration::from_secs(2 + 12);
 
-/// Workers that stay for the next calls, and threads that may not have run yet when the first count is taken.
+/// Workers that stay for the next calls.
 #[cfg(target_os = "linux")]
-const THREADS_KEPT: usize = 6;
+const THREADS_KEPT: usize = 4;
 
 /// How long the honest caller rests between two calls.
 const REST: Duration = Duration::from_millis(20);
@@ -50,6 +50,12 @@ const CONTENT: &[u8] = b"worth a call";
 /// A file of 4 GiB that takes no space.
 pub(super) const LARGE: &str = "large";
 
+/// The beginning of something that may be long.
+pub(super) fn shown(bytes: impl AsRef<[u8]>) -> String {
+    let bytes = bytes.as_ref();
+    format!("\"{}\", {} bytes", bytes[..bytes.len().min(100)].escape_ascii(), bytes.len())
+}
+
 /// The larger number when the heavy variants are to run, else the smaller.
 pub(super) fn full_or(heavy: usize, light: usize) -> usize {
     if full() { heavy } else { light }
@@ -57,7 +63,7 @@ pub(super) fn full_or(heavy: usize, light: usize) -> usize {
 
 /// A server under attack.
 pub(super) struct Siege {
-    name: &'static str,
+    name: String,
     server: Server,
     _dir: Dir,
     promise: Duration,
@@ -69,16 +75,16 @@ pub(super) struct Siege {
 }
 
 impl Siege {
-    pub(super) fn new(name: &'static str) -> Self {
-        Self::start(name, None)
+    pub(super) fn new(name: &str) -> Self {
+        Self::start(name.to_owned(), None)
     }
 
     /// A server that may have only so many descriptors.
-    pub(super) fn with_descriptors(name: &'static str, limit: u32) -> Self {
-        Self::start(name, Some(limit))
+    pub(super) fn with_descriptors(limit: u32) -> Self {
+        Self::start(format!("{limit} descriptors"), Some(limit))
     }
 
-    fn start(name: &'static str, descriptors: Option<u32>) -> Self {
+    fn start(name: String, descriptors: Option<u32>) -> Self {
         raise_descriptor_limit();
         let dir = Dir::with([(SMALL, CONTENT)]);
         File::create(dir.join(LARGE)).unwrap().set_len(4 << 30).unwrap();
@@ -89,7 +95,7 @@ impl Siege {
         }
         .start();
         let few = descriptors.is_some_and(|limit| limit < FEW_DESCRIPTORS);
-        Self {
+        let mut siege = Self {
             name,
             #[cfg(target_os = "linux")]
             base: Load::of(&server),
@@ -99,7 +105,14 @@ impl Siege {
             began: Instant::now(),
             calls: 0,
             slowest: Duration::ZERO,
+        };
+        // Only now have all threads surely started; descriptors that a call needs do not count.
+        siege.call_honestly();
+        #[cfg(target_os = "linux")]
+        {
+            siege.base.threads = Load::of(&siege.server).threads;
         }
+        siege
     }
 
     pub(super) fn url(&self) -> &str {
@@ -168,12 +181,11 @@ impl Siege {
         let begin = Instant::now();
         loop {
             let load = Load::of(&self.server);
-            let base = Load { threads: self.base.threads + THREADS_KEPT, ..self.base };
-            if load.descriptors <= base.descriptors && load.threads <= base.threads {
+            if load.descriptors <= self.base.descriptors && load.threads <= self.base.threads + THREADS_KEPT {
                 return Some(begin.elapsed());
             }
             let waited = begin.elapsed();
-            assert!(waited < RECOVERY * 3, "{}: {load:?} after {waited:?}, and {base:?} at first", self.name);
+            assert!(waited < RECOVERY * 3, "{}: {load:?} after {waited:?}, {:?} at first", self.name, self.base);
             thread::sleep(REST);
         }
     }
