@@ -5,15 +5,16 @@
 //! file can be locked was left behind by a client that was killed, and the next run removes it.
 
 use std::{
-    fs::{self, DirEntry, File, OpenOptions, TryLockError},
+    fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use tempfile::{Builder, NamedTempFile};
@@ -27,6 +28,10 @@ pub(crate) const MAX_BATCH: usize = 64;
 /// How many files of a batch are synced at once: journalling file systems serve several waiting syncs with one commit.
 const SYNCS_AT_ONCE: usize = 16;
 
+/// How long a sync takes where it waits for a disk; more than starting a thread costs. On file systems in memory a
+/// sync is over in a microsecond, and threads for it would cost a fifth of the time that small files take.
+const SLOW_SYNC: Duration = Duration::from_micros(100);
+
 /// Random characters in the name of a partial file, of 62 kinds: two clients never meet under one name.
 const RANDOM_CHARS: usize = 12;
 
@@ -34,6 +39,10 @@ const RANDOM_CHARS: usize = 12;
 pub(crate) struct Arrivals {
     /// Absolute, so that creating a file does not ask for the current directory each time.
     dir: PathBuf,
+    /// The directory itself, for syncing; kept open lest that fail for want of descriptors.
+    handle: File,
+    /// Whether the last batch had to wait for its first sync.
+    syncs_slowly: AtomicBool,
 }
 
 /// What became of a file that was to be saved.
@@ -58,7 +67,9 @@ impl Arrivals {
 
     /// A directory in which nothing is to arrive: it is only looked at, and not touched.
     pub(crate) fn look(dir: &Path) -> io::Result<Self> {
-        Ok(Self { dir: std::path::absolute(dir)? })
+        // First, because opening what is no directory can block.
+        fs::read_dir(dir)?;
+        Ok(Self { dir: std::path::absolute(dir)?, handle: File::open(dir)?, syncs_slowly: AtomicBool::new(false) })
     }
 
     /// Whether something of whatever kind stands under the name, a dangling symbolic link too.
@@ -80,7 +91,7 @@ impl Arrivals {
     /// take it. Callers keep to [`MAX_BATCH`].
     pub(crate) fn settle(&self, batch: Vec<(FileName, Partial)>) -> Vec<(FileName, io::Result<Settled>)> {
         let files: Vec<&File> = batch.iter().map(|(_, partial)| partial.0.as_file()).collect();
-        let synced = sync_contents(&files);
+        let synced = self.sync_contents(&files);
         let settle_one = |((name, partial), synced): ((FileName, Partial), io::Result<()>)| {
             let settled = synced.and_then(|()| self.publish(&name, partial));
             (name, settled)
@@ -105,8 +116,36 @@ impl Arrivals {
         }
     }
 
+    /// Syncs the content of all files, several at once if the disk is slow, with a result for each.
+    fn sync_contents(&self, files: &[&File]) -> Vec<io::Result<()>> {
+        let results: Vec<OnceLock<io::Result<()>>> = files.iter().map(|_| OnceLock::new()).collect();
+        let next = AtomicUsize::new(0);
+        let sync_next = || {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let (file, result) = files.get(index).zip(results.get(index))?;
+            result.set(file.sync_data()).ok()
+        };
+        thread::scope(|scope| {
+            if self.syncs_slowly.load(Ordering::Relaxed) {
+                for _ in 1..SYNCS_AT_ONCE.min(files.len()) {
+                    // Where no thread is to be had, this one does the work.
+                    let _ = thread::Builder::new().spawn_scoped(scope, || while sync_next().is_some() {});
+                }
+            }
+            let start = Instant::now();
+            sync_next();
+            self.syncs_slowly.store(start.elapsed() > SLOW_SYNC, Ordering::Relaxed);
+            while sync_next().is_some() {}
+        });
+        results.into_iter().map(|result| result.into_inner().expect("each index was taken by one thread")).collect()
+    }
+
+    /// Syncs the directory, and with it all names that files got.
     fn sync_names(&self) -> io::Result<()> {
-        match File::open(&self.dir)?.sync_all() {
+        if !is_same(&fs::metadata(&self.dir)?, &self.handle.metadata()?) {
+            return Err(io::Error::new(ErrorKind::NotFound, "the directory was replaced"));
+        }
+        match self.handle.sync_all() {
             // Some network and FUSE file systems know no sync of directories; there is nothing to wait for then.
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
             done => done,
@@ -183,32 +222,14 @@ fn remove_if_abandoned(entry: &DirEntry) -> io::Result<()> {
 fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
     let held = file.metadata()?;
     match path.symlink_metadata() {
-        Ok(found) => Ok((found.dev(), found.ino()) == (held.dev(), held.ino())),
+        Ok(found) => Ok(is_same(&found, &held)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Syncs the content of all files, several at once, with a result for each.
-fn sync_contents(files: &[&File]) -> Vec<io::Result<()>> {
-    let results: Vec<OnceLock<io::Result<()>>> = files.iter().map(|_| OnceLock::new()).collect();
-    let next = AtomicUsize::new(0);
-    let sync_rest = || {
-        while let Some((file, result)) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            files.get(index).zip(results.get(index))
-        } {
-            let _ = result.set(file.sync_data());
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..SYNCS_AT_ONCE.min(files.len()) {
-            // Where no thread is to be had, this one does the work.
-            let _ = thread::Builder::new().spawn_scoped(scope, sync_rest);
-        }
-        sync_rest();
-    });
-    results.into_iter().map(|result| result.into_inner().expect("every index was taken by one thread")).collect()
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What can go wrong, said for people: lower case, no full stop, and what to do where there is something to do.
 //!
-//! A [`Failure`] is why a call to one peer came to nothing; the caller names the peer. An [`Error`] ends the program.
+//! A [`Failure`] is why a call to one peer came to nothing; the caller names the peer. An [`enum@Error`] ends the program.
 //! Foreign text inside is escaped when it is shown.
 
 use std::{io, net::SocketAddr, path::PathBuf};
@@ -16,12 +16,16 @@ pub(crate) enum Failure {
     Unreachable(String),
     #[error("{0}")]
     Silent(String),
-    #[error("the connection broke off: {0}")]
+    #[error("the connection broke off: {}", Shown(.0))]
     Broken(String),
     #[error("the answer is HTTP status {0}; is this a TinyP2P server?")]
     Status(u16),
     #[error("the answer makes no sense: {}", Shown(.0))]
     Malformed(String),
+    #[error("the answer is too large: {0}")]
+    Excessive(String),
+    #[error("its listing is the largest of more than fit into memory; narrow the pattern")]
+    Dropped,
     #[error("refused: the password is wrong, or the server calls itself by another URL (take the one that it prints)")]
     Refused,
     #[error("fault: {}", Shown(.0))]

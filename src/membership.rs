@@ -7,15 +7,17 @@
 //! It keeps three promises: the own URL is never to be called; no peer is called twice at the same time; and only a
 //! peer's own answer, never what others say of it, brings back one that was found dead.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
-
-use crate::peers::{MAX_PEERS, PeerUrl};
-
+mod agenda;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+use std::{collections::HashMap, mem, time::Duration};
+
+use self::{agenda::Agenda, turn::Turn};
+use crate::peers::{MAX_PEERS, PeerUrl};
 
 /// Peers that a server calls in each period of its own accord: enough for news to reach all in a logarithmic number of
 /// periods, and the same however large the network is.
@@ -27,32 +29,20 @@ pub(crate) const MAX_PUSHED: usize = 1024;
 /// The most URLs taken from one answer: a whole list of the longest kind.
 pub(crate) const MAX_ANSWERED: usize = MAX_PEERS;
 
-/// Calls in progress at most, the hanging ones among them; each takes a thread and a descriptor.
-const MAX_ASKED_AT_ONCE: usize = 256;
-
-/// Calls of the last [`HANGING`] at most: more would only queue for the same processor and wires.
-const MAX_LIVELY: usize = 16;
-
-/// A call that takes longer is likely to hang, and no longer keeps others from being begun.
-const HANGING: Duration = Duration::from_secs(1);
-
-/// Places before and after
-const GLANCE: usize = 8;
-
-/// Peers that are called in one period because answers left them out, at most.
-const MAX_DOUBTS: usize = 64;
-
 /// Failures in a row that make a peer dead to us.
 const ATTEMPTS: u32 = 3;
 
 /// Failures less than this apart are one failure, so that no restart of a peer makes it dead.
 const APART: Duration = Duration::from_secs(60);
 
-/// The pause before a named peer is tried again, which doubles up to [`APART`] until it has answered once.
+/// The pause before a named peer is tried again, until it has answered once; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The pause between two trials of a dead peer, once it has doubled often enough: a network of two that was cut in
-/// halves for long is whole again after this at the latest.
+/// The longest pause between two attempts at a named peer; with the jitter it is a minute at most.
+const LONGEST_NAMED_PAUSE: Duration = Duration::from_secs(48);
+
+/// The pause between two trials of a dead peer, which doubles up to this. It is the time that a network of two takes to
+/// be whole again after a long cut; a larger one has more that try.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// The peers of one server, what is known of each, and when it is to be called.
@@ -61,67 +51,50 @@ pub(crate) struct Membership {
     /// First learnt first; the server itself has the first place.
     peers: Vec<Peer>,
     places: HashMap<PeerUrl, usize>,
-    /// When which place is to be called; each peer has one entry at most, and none while it is being asked.
-    agenda: BTreeSet<(Duration, usize)>,
-    /// Which places are being asked, and since when.
-    asked: Vec<(Duration, usize)>,
+    agenda: Agenda,
+    turn: Turn,
     /// Whether new peers are asked at once: until somebody has answered and nobody is left to ask.
     joining: bool,
     somebody_answered: bool,
     announce: Option<Duration>,
     announce_at: Option<Duration>,
-    /// The places still to be called in this turn of announcements, in random order.
-    turn: Vec<usize>,
-    /// The places to call next because an answer left them out.
-    doubted: Vec<usize>,
-    /// How many may be doubted in a period: more with each doubt that proves right, and one again after a wrong one.
-    doubts: usize,
-    /// All that were doubted in this turn; once is enough.
-    checked: BTreeSet<usize>,
     random: fastrand::Rng,
 }
 
 #[derive(Clone, Debug)]
 struct Peer {
     url: PeerUrl,
-    /// Nothing for a living peer that is left alone: they are the most by far, and all are walked through often.
-    case: Option<Box<Case>>,
+    /// Nothing for nearly all of them, who are walked through often.
+    trouble: Option<Box<Trouble>>,
 }
 
-/// What there is to say of a peer that is going to be asked, is being asked, or has failed.
+impl Peer {
+    /// The trouble with a peer that is dead.
+    fn death(&self) -> Option<&Trouble> {
+        self.trouble.as_deref().filter(|trouble| trouble.is_fatal())
+    }
+}
+
+/// What is the matter with a peer that has not answered when it was asked last, or was named and not asked yet.
 #[derive(Clone, Debug, Default)]
-struct Case {
+struct Trouble {
     /// Given on the command line, and not heard from yet.
     named: bool,
-    /// Its entry in the agenda.
-    ask_at: Option<Duration>,
-    being_asked: bool,
-    /// Whether it is to be asked again soon although it is being asked.
-    again: bool,
-    /// Failed attempts since it answered last.
+    /// Failed attempts in a row.
     attempts: u32,
     /// Those of them that were [`APART`].
     failures: u32,
     /// When the last of the failures was.
     failed_at: Duration,
-    /// Until when it is left alone, once dead.
+    /// Until when a dead peer is left alone.
     rests_until: Duration,
+    /// Whether a dead peer gave reason to be tried while it was being tried.
+    again: bool,
 }
 
-impl Case {
-    fn is_dead(&self) -> bool {
+impl Trouble {
+    fn is_fatal(&self) -> bool {
         self.failures >= ATTEMPTS
-    }
-
-    fn is_idle(&self) -> bool {
-        !self.being_asked && self.ask_at.is_none()
-    }
-}
-
-impl Peer {
-    /// The case of a peer that is dead.
-    fn death(&self) -> Option<&Case> {
-        self.case.as_deref().filter(|case| case.is_dead())
     }
 }
 
@@ -141,28 +114,25 @@ impl Membership {
     /// accord every `announce`, or never; then only joining and the named peers' retries remain, and no other peer is
     /// ever found dead. Peers beyond [`MAX_PEERS`] are ignored.
     pub(crate) fn new(own: PeerUrl, named: Vec<PeerUrl>, announce: Option<Duration>, now: Duration, seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let announce = announce.filter(|period| !period.is_zero());
         let mut members = Self {
             places: HashMap::from([(own.clone(), 0)]),
-            peers: vec![Peer { url: own, case: None }],
-            agenda: BTreeSet::new(),
-            asked: Vec::new(),
+            peers: vec![Peer { url: own, trouble: None }],
+            agenda: Agenda::default(),
+            turn: Turn::new(random.fork()),
             joining: true,
             somebody_answered: false,
-            announce: announce.filter(|period| !period.is_zero()),
-            announce_at: None,
-            turn: Vec::new(),
-            doubted: Vec::new(),
-            doubts: 1,
-            checked: BTreeSet::new(),
-            random: fastrand::Rng::with_seed(seed),
+            announce,
+            // Servers that are started together must not march in step.
+            announce_at: announce.map(|period| now + period.mul_f64(random.f64())),
+            random,
         };
         for url in named {
             if let Some(place) = members.learn(url, now) {
-                members.case(place).named = true;
+                members.peers[place].trouble = Some(Box::new(Trouble { named: true, ..Trouble::default() }));
             }
         }
-        // Servers that are started together must not march in step.
-        members.announce_at = members.announce.map(|period| now + period.mul_f64(members.random.f64()));
         members
     }
 
@@ -201,34 +171,14 @@ impl Membership {
         if self.announce_at.is_some_and(|at| at <= now) {
             self.announce(now);
         }
-        let mut due = Vec::new();
-        let mut room = self.room(now);
-        while room > 0
-            && let Some(&(at, place)) = self.agenda.first()
-            && at <= now
-        {
-            self.agenda.pop_first();
-            self.asked.push((now, place));
-            let case = self.case(place);
-            (case.ask_at, case.being_asked) = (None, true);
-            due.push(self.peers[place].url.clone());
-            room -= 1;
-        }
-        due
+        let due = self.agenda.take_due(now);
+        due.into_iter().map(|place| self.peers[place].url.clone()).collect()
     }
 
-    /// When to call [`Self::due`] next, unless something else happens before; a time in the past means now.
+    /// When to call [`Self::due`] next; a time in the past means now, and nothing not before something else happens.
     pub(crate) fn next_due(&self) -> Option<Duration> {
-        let planned = self.agenda.first().map(|&(at, _)| at);
-        let next = planned.into_iter().chain(self.announce_at).min()?;
-        if self.asked.len() >= MAX_ASKED_AT_ONCE {
-            return None;
-        }
-        // The calls are in the order in which they were begun.
-        match self.asked.len().checked_sub(MAX_LIVELY) {
-            Some(eldest_lively) => Some(next.max(self.asked[eldest_lively].0 + HANGING)),
-            None => Some(next),
-        }
+        let next = self.agenda.first().into_iter().chain(self.announce_at).min()?;
+        self.agenda.has_room_at().map(|room_at| next.max(room_at))
     }
 
     /// Notes that a peer that was asked has answered, and merges its list; at most [`MAX_ANSWERED`] of it.
@@ -242,119 +192,90 @@ impl Membership {
         now: Duration,
     ) -> Heard {
         let mut back = false;
-        let mut seen = vec![false; self.peers.len()];
-        if let Some(place) = self.release(peer) {
-            if self.checked.contains(&place) {
-                self.doubts = 1;
-            }
-            let case = self.peers[place].case.take();
-            back = case.is_some_and(|case| case.is_dead());
-            seen[place] = true;
+        let mut left_out = vec![true; self.peers.len()];
+        if let Some(place) = self.finish(peer) {
+            let trouble = self.peers[place].trouble.take();
+            back = trouble.is_some_and(|trouble| trouble.is_fatal());
+            left_out[place] = false;
+            self.turn.learn(place, true);
             self.somebody_answered = true;
         }
         let heard = self.merge(urls, MAX_ANSWERED, now, |members, place| {
-            seen.get_mut(place).map(|seen| *seen = true);
+            if let Some(left_out) = left_out.get_mut(place) {
+                *left_out = false;
+            }
             if back {
                 members.try_soon(place, now);
             }
         });
-        self.finish_joining(now);
-        self.doubt(&seen);
+        self.joining &= !(self.somebody_answered && self.agenda.is_done(now));
+        if !self.joining {
+            let is_doubtful = |&place: &usize| left_out[place] && is_well(&self.peers, &self.agenda, place);
+            self.turn.doubt((1..left_out.len()).filter(is_doubtful));
+        }
         Heard { back, ..heard }
     }
 
     /// Notes that a peer that was asked gave no answer, or none of use; says whether that makes it dead.
     pub(crate) fn failed(&mut self, peer: &PeerUrl, now: Duration) -> bool {
-        let Some(place) = self.release(peer) else { return false };
-        let case = self.case(place);
-        let again = std::mem::take(&mut case.again);
-        case.attempts = case.attempts.saturating_add(1);
-        let counts = case.failures == 0 || now >= case.failed_at + APART;
+        let Some(place) = self.finish(peer) else { return false };
+        let trouble = self.peers[place].trouble.get_or_insert_default();
+        trouble.attempts = trouble.attempts.saturating_add(1);
+        let counts = trouble.failures == 0 || now >= trouble.failed_at + APART;
         if counts {
-            case.failures = case.failures.saturating_add(1);
-            case.failed_at = now;
+            trouble.failures = trouble.failures.saturating_add(1);
+            trouble.failed_at = now;
         }
-        let (named, attempts, failures) = (case.named, case.attempts, case.failures);
-        if named {
-            let pause = self.jittered(doubled(FIRST_PAUSE, attempts - 1, APART).mul_f64(0.8));
-            self.schedule(place, now + pause);
+        let again = mem::take(&mut trouble.again);
+        let failures = trouble.failures;
+        if trouble.named {
+            let pause = doubled(FIRST_PAUSE, trouble.attempts - 1, LONGEST_NAMED_PAUSE);
+            self.agenda.plan(place, now + jittered(pause, &mut self.random));
         } else if failures >= ATTEMPTS && !again {
-            let pause = self.jittered(doubled(APART, failures - ATTEMPTS + 1, LONGEST_PAUSE));
-            self.case(place).rests_until = now + pause;
-        } else if self.announce.is_some() {
-            let pause = self.jittered(APART);
-            self.schedule(place, now + pause);
+            let pause = doubled(APART, failures - ATTEMPTS + 1, LONGEST_PAUSE);
+            trouble.rests_until = now + jittered(pause, &mut self.random);
+        } else if again || self.announce.is_some() {
+            self.agenda.plan(place, now + jittered(APART, &mut self.random));
         }
-        if failures == 1 && self.checked.contains(&place) {
-            self.doubts = MAX_DOUBTS.min(self.doubts + 1);
+        if failures == 1 {
+            self.turn.learn(place, false);
         }
-        self.finish_joining(now);
+        self.joining &= !(self.somebody_answered && self.agenda.is_done(now));
         counts && failures == ATTEMPTS
     }
 
-    /// Plans this period's calls: one to a dead peer whose time has come, the rest to living ones, and to more of the
-    /// dead where the living are too few. So the dead cost a network of any size one call a node and period.
+    /// Plans this period's calls: one to a dead peer whose time has come, one to a doubted, the rest to those whose
+    /// turn it is, and to more of the dead where the living are too few. Doubted ones beyond the first come on top, for
+    /// they are as good as dead and would cost those calls some day.
     fn announce(&mut self, now: Duration) {
-        // A little less than a period to a little more, so that nobody marches in step.
-        self.announce_at = self.announce.map(|period| now + self.jittered(period.mul_f64(0.875)));
+        // A little less than a period to a little more, so that nobody falls into step.
+        let pause = |period: Duration| jittered(period.mul_f64(0.875), &mut self.random);
+        self.announce_at = self.announce.map(pause).map(|pause| now + pause);
         let rested = self.idle_dead().filter(|(_, death)| death.rests_until <= now);
         let mut trials: Vec<_> = rested.map(|(place, death)| (death.rests_until, place)).collect();
         trials.sort_unstable();
         let mut trials = trials.into_iter().map(|(_, place)| place);
         let mut calls = 0;
         if let Some(place) = trials.next() {
-            self.schedule(place, now);
+            self.agenda.plan(place, now);
             calls += 1;
         }
-        // Nearly all of these are dead and would be called some day anyway: of the living it is one at most.
-        for (index, place) in std::mem::take(&mut self.doubted).into_iter().enumerate() {
-            if self.is_well(place) {
-                self.schedule(place, now);
-                calls += usize::from(index == 0);
-            }
+        let mut doubted = self.turn.take_doubted();
+        doubted.retain(|&place| is_well(&self.peers, &self.agenda, place));
+        for &place in &doubted {
+            self.agenda.plan(place, now);
         }
+        calls += doubted.len().min(1);
         while calls < CALLS_A_PERIOD
             && let Some(place) = self.next_living().or_else(|| trials.next())
         {
-            self.schedule(place, now);
+            self.agenda.plan(place, now);
             calls += 1;
         }
     }
 
-    /// The next living peer of the turn. In random turns, rather than by lot each time, nobody waits for long.
     fn next_living(&mut self) -> Option<usize> {
-        for _ in 0..2 {
-            while let Some(place) = self.turn.pop() {
-                if self.is_well(place) {
-                    return Some(place);
-                }
-            }
-            self.checked.clear();
-            self.turn = (1..self.peers.len()).collect();
-            self.random.shuffle(&mut self.turn);
-        }
-        None
-    }
-
-    /// Chooses one of the living that an answer left out, to be called next: whoever answered may know it for dead.
-    /// Thus a death spreads as news do, though everyone finds it out by calling. Each is doubted once a turn at most,
-    /// or one that only we can reach would be called by us all the time.
-    fn doubt(&mut self, seen: &[bool]) {
-        let room = self.doubts.saturating_sub(self.doubted.len());
-        if self.joining || room == 0 {
-            return;
-        }
-        let left_out = |&place: &usize| !seen[place] && self.is_well(place) && !self.checked.contains(&place);
-        let mut left_out: Vec<usize> = (1..seen.len()).filter(left_out).collect();
-        self.random.shuffle(&mut left_out);
-        left_out.truncate(room);
-        self.checked.extend(&left_out);
-        self.doubted.extend(left_out);
-    }
-
-    /// Whether a peer lives, for all we know, and is not being called anyway.
-    fn is_well(&self, place: usize) -> bool {
-        self.peers[place].case.is_none()
+        self.turn.next(self.peers.len(), |place| is_well(&self.peers, &self.agenda, place))
     }
 
     fn merge(
@@ -373,7 +294,7 @@ impl Membership {
             let found = if self.is_at(next, text) {
                 Some(next)
             } else {
-                std::mem::swap(&mut next, &mut other);
+                mem::swap(&mut next, &mut other);
                 if self.is_at(next, text) { Some(next) } else { self.places.get(text).copied() }
             };
             if let Some(place) = found {
@@ -401,83 +322,59 @@ impl Membership {
         if self.places.contains_key(&url) {
             return None;
         }
-        let peer = Peer { url: url.clone(), case: None };
+        let peer = Peer { url: url.clone(), trouble: None };
         let place = if self.peers.len() < MAX_PEERS {
             let place = self.peers.len();
             self.peers.push(peer);
-            // Anywhere in this turn, for the next one may be hours away.
-            self.turn.push(place);
-            let other = self.random.usize(..self.turn.len());
-            let last = self.turn.len() - 1;
-            self.turn.swap(last, other);
+            self.turn.insert(place);
             place
         } else {
             // The longest dead makes room; the new one takes its place on the list, too.
             let (place, _) = self.idle_dead().max_by_key(|(_, death)| death.failures)?;
-            let gone = std::mem::replace(&mut self.peers[place], peer);
+            let gone = mem::replace(&mut self.peers[place], peer);
             self.places.remove(&gone.url);
             place
         };
         self.places.insert(url, place);
         if self.joining {
-            self.schedule(place, now);
+            self.agenda.plan(place, now);
         }
         Some(place)
     }
 
-    /// The dead that are left alone.
-    fn idle_dead(&self) -> impl Iterator<Item = (usize, &Case)> {
+    /// The dead that are neither being tried nor to be.
+    fn idle_dead(&self) -> impl Iterator<Item = (usize, &Trouble)> {
         let dead = self.peers.iter().enumerate().filter_map(|(place, peer)| Some((place, peer.death()?)));
-        dead.filter(|(_, death)| death.is_idle())
+        dead.filter(|&(place, _)| self.agenda.is_free_of(place))
     }
 
     /// Plans an early trial of a peer if it is dead, though not within a minute of its last failure.
     fn try_soon(&mut self, place: usize, now: Duration) {
-        let Some(death) = self.peers[place].case.as_mut().filter(|case| case.is_dead()) else { return };
-        death.again = death.being_asked;
-        if death.is_idle() {
-            let at = now.max(death.failed_at + APART);
-            self.schedule(place, at);
+        let Some(death) = self.peers[place].trouble.as_mut().filter(|trouble| trouble.is_fatal()) else { return };
+        death.again = self.agenda.is_asking(place);
+        if self.agenda.is_free_of(place) {
+            self.agenda.plan(place, now.max(death.failed_at + APART));
         }
     }
 
-    fn schedule(&mut self, place: usize, at: Duration) {
-        if let Some(before) = self.case(place).ask_at.replace(at) {
-            self.agenda.remove(&(before, place));
-        }
-        self.agenda.insert((at, place));
-    }
-
-    /// The place of a peer that was asked and is so no longer; nothing for one that was not.
-    fn release(&mut self, peer: &PeerUrl) -> Option<usize> {
+    /// The place of a peer that was being asked, and is so no longer.
+    fn finish(&mut self, peer: &PeerUrl) -> Option<usize> {
         let place = *self.places.get(peer)?;
-        let index = self.asked.iter().position(|&(_, asked)| asked == place)?;
-        self.asked.remove(index);
-        self.case(place).being_asked = false;
-        Some(place)
-    }
-
-    fn case(&mut self, place: usize) -> &mut Case {
-        self.peers[place].case.get_or_insert_default()
-    }
-
-    fn finish_joining(&mut self, now: Duration) {
-        let nobody_is_left = self.asked.is_empty() && self.agenda.first().is_none_or(|&(at, _)| at > now);
-        self.joining &= !(self.somebody_answered && nobody_is_left);
-    }
-
-    /// How many more calls may be begun.
-    fn room(&self, now: Duration) -> usize {
-        let lively = self.asked.iter().rev().take_while(|&&(since, _)| since + HANGING > now).count();
-        MAX_LIVELY.saturating_sub(lively).min(MAX_ASKED_AT_ONCE - self.asked.len())
-    }
-
-    /// The pause, or up to a quarter more.
-    fn jittered(&mut self, pause: Duration) -> Duration {
-        pause.mul_f64(1.0 + 0.25 * self.random.f64())
+        self.agenda.finish(place).then_some(place)
     }
 }
 
+/// Whether a peer lives, for all we know, and is not being called anyway.
+fn is_well(peers: &[Peer], agenda: &Agenda, place: usize) -> bool {
+    peers[place].trouble.is_none() && agenda.is_free_of(place)
+}
+
+/// The pause, or up to a quarter more.
+fn jittered(pause: Duration, random: &mut fastrand::Rng) -> Duration {
+    pause.mul_f64(1.0 + 0.25 * random.f64())
+}
+
+/// The pause doubled so many times, up to the longest.
 fn doubled(pause: Duration, times: u32, longest: Duration) -> Duration {
     pause.saturating_mul(2_u32.saturating_pow(times)).min(longest)
 }

@@ -150,6 +150,9 @@ impl PeerList {
     pub(crate) fn merge<'a>(&mut self, urls: impl IntoIterator<Item = &'a str>) -> usize {
         let mut ignored = 0;
         for url in urls {
+            if self.known.contains(url) {
+                continue;
+            }
             match url.parse::<PeerUrl>() {
                 Ok(peer) if self.known.contains(&peer) || self.add(peer.clone()) => {}
                 _ => ignored += 1,
@@ -212,6 +215,13 @@ mod tests {
         assert_eq!(PeerUrl::new("[::1]", 1).unwrap().as_str(), "http://[::1]:1");
         assert_eq!(PeerUrl::new("localhost", 1).unwrap().as_str(), "http://localhost:1");
         assert!(PeerUrl::new("a b", 1).is_err());
+    }
+
+    #[test]
+    fn a_set_of_urls_can_be_asked_for_a_text() {
+        let set: HashSet<PeerUrl> = ["http://a:1", "http://b:1/"].map(|text| text.try_into().unwrap()).into();
+        assert!(set.contains("http://a:1") && set.contains("http://b:1"));
+        assert!(!set.contains("http://b:1/") && !set.contains("nonsense"));
     }
 
     #[test]

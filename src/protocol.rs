@@ -137,18 +137,26 @@ pub(crate) fn read_peers(answer: impl BufRead) -> Result<Vec<String>, Failure> {
 }
 
 /// Reads the answer to op 1, handing each name over as the bytes that came; one over the longest is cut to one byte
-/// more than a name may have. More than a million names, or 64 MiB, are malformed.
-pub(crate) fn read_listing(answer: impl BufRead, each: &mut dyn FnMut(&[u8])) -> Result<(), Failure> {
+/// more than a name may have; its failure ends the reading. More than a million names, or 64 MiB, are too much.
+pub(crate) fn read_listing(
+    answer: impl BufRead,
+    each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut count = 0;
+    let mut ended = None;
     let reply = xmlrpc::read_strings(answer, 2, MAX_LISTING_BYTES, &mut |bytes| {
         count += 1;
-        if count > MAX_LISTING_NAMES {
-            return Err(ParseError::Malformed(format!("more than {MAX_LISTING_NAMES} names")));
-        }
-        each(&bytes[..bytes.len().min(MAX_NAME_BYTES + 1)]);
-        Ok(())
+        let result = if count > MAX_LISTING_NAMES {
+            Err(Failure::Excessive(format!("more than {MAX_LISTING_NAMES} names; narrow the pattern")))
+        } else {
+            each(&bytes[..bytes.len().min(MAX_NAME_BYTES + 1)])
+        };
+        result.map_err(|failure| {
+            ended = Some(failure);
+            ParseError::Malformed("enough was read".to_owned())
+        })
     });
-    settle(reply)
+    ended.map_or_else(|| settle(reply), Err)
 }
 
 /// Reads the answer to op 2 into `sink`: the number of bytes of the file.
@@ -167,6 +175,7 @@ fn settle<T>(reply: Result<Reply<T>, ParseError>) -> Result<T, Failure> {
         Ok(Reply::Boolean(true)) => Err(Failure::Malformed("a boolean, true".to_owned())),
         Ok(Reply::Fault(fault)) => Err(Failure::Fault(fault.text)),
         Err(ParseError::Io(error)) => Err(Failure::from(error)),
-        Err(error) => Err(Failure::Malformed(error.to_string())),
+        Err(error @ ParseError::TooLarge(_)) => Err(Failure::Excessive(error.to_string())),
+        Err(error @ ParseError::Malformed(_)) => Err(Failure::Malformed(error.to_string())),
     }
 }

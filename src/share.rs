@@ -183,6 +183,7 @@ impl Read for SharedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
         if room == 0 {
+            // An empty file has no last piece.
             if self.snapshot.size == 0 && Snapshot::of(&self.file)? != self.snapshot {
                 return Err(changed());
             }

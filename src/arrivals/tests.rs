@@ -3,7 +3,7 @@
 use std::{
     os::unix::fs::{FileTypeExt, symlink},
     process::Command,
-    sync::atomic::AtomicBool,
+    sync::mpsc,
 };
 
 use tempfile::{TempDir, tempdir};
@@ -89,7 +89,11 @@ fn opening_reclaims_what_was_left_behind_and_nothing_else() {
     fs::create_dir(at(".tinyp2p-directory.part")).unwrap();
     make_fifo(&at(".tinyp2p-fifo.part"));
     symlink("target", at(".tinyp2p-link.part")).unwrap();
-    open(&dir);
+    let (sender, opened) = mpsc::channel();
+    let path = dir.path().to_owned();
+    // In a thread of its own, for a FIFO that is opened the wrong way blocks for ever.
+    thread::spawn(move || sender.send(Arrivals::open(&path).map(|_| ())));
+    opened.recv_timeout(Duration::from_secs(30)).expect("opening blocks").unwrap();
     assert_eq!(entries(&dir), innocent);
 }
 
@@ -186,12 +190,28 @@ fn a_batch_has_a_result_for_each_file_in_order() {
 }
 
 #[test]
+fn a_batch_is_synced_by_many_threads_where_syncing_is_slow() {
+    let dir = tempdir().unwrap();
+    let arrivals = open(&dir);
+    arrivals.syncs_slowly.store(true, Ordering::Relaxed);
+    let texts: Vec<String> = (0..MAX_BATCH).map(|number| number.to_string()).collect();
+    let batch = texts.iter().map(|text| (name(text), partial(&arrivals, text.as_bytes()))).collect();
+    for ((settled_name, result), text) in arrivals.settle(batch).into_iter().zip(&texts) {
+        assert_eq!((settled_name.as_str(), result.unwrap()), (text.as_str(), Settled::Saved));
+        assert_eq!(fs::read_to_string(dir.path().join(text)).unwrap(), *text);
+    }
+    assert_eq!(entries(&dir).len(), MAX_BATCH);
+}
+
+#[test]
 fn only_a_directory_can_be_opened() {
     let dir = tempdir().unwrap();
     let refusal = |path: &Path| Arrivals::open(path).err().expect("it was opened").kind();
     assert_eq!(refusal(&dir.path().join("missing")), ErrorKind::NotFound);
     fs::write(dir.path().join("file"), b"").unwrap();
     assert_eq!(refusal(&dir.path().join("file")), ErrorKind::NotADirectory);
+    make_fifo(&dir.path().join("fifo"));
+    assert_eq!(refusal(&dir.path().join("fifo")), ErrorKind::NotADirectory);
 }
 
 #[test]
@@ -204,4 +224,7 @@ fn a_directory_that_vanished_is_an_error_of_each_file() {
     let results = arrivals.settle(vec![(name("a"), partial)]);
     assert_eq!(results[0].1.as_ref().unwrap_err().kind(), ErrorKind::NotFound);
     assert!(!arrivals.holds(&name("a")));
+    fs::create_dir(&dir).unwrap();
+    let error = save(&arrivals, "a", b"x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "a name in another directory was not synced");
 }

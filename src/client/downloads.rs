@@ -1,6 +1,6 @@
 //! Fetching: workers that take tasks from the schedule, and one thread that settles what they bring.
 //!
-//! A worker streams a file into a partial one and goes on to the next; the settling thread makes whole files durable
+//! A worker streams a file into a partial one and goes on to the next; the thread that started them makes whole files durable
 //! and visible, as many at once as are there, and prints their names. So the network never waits for the disk to sync,
 //! and what is printed is saved.
 
@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     arrivals::{Arrivals, MAX_BATCH, Partial, Settled},
+    descriptors,
     error::{Failure, reason},
     names::FileName,
     peers::PeerUrl,
@@ -25,6 +26,7 @@ use crate::{
 
 use super::{
     Interruption,
+    catalogue::Catalogue,
     listings::Missing,
     results::Results,
     schedule::{Attempt, Left, Next, Schedule, Task},
@@ -36,6 +38,9 @@ pub(super) struct Downloads<'a> {
     peers: &'a [PeerUrl],
     arrivals: &'a Arrivals,
     interruption: &'a Interruption,
+    names: Catalogue,
+    /// How many names are not here at the beginning.
+    missing: usize,
     progress: Progress,
     begun: Instant,
     state: Mutex<State>,
@@ -48,6 +53,8 @@ struct State {
     saved: usize,
     bytes: u64,
     here: usize,
+    /// Those of them that appeared since the beginning.
+    appeared: usize,
     /// Names that are not here and will not come.
     failed: usize,
     /// Names that are directories where they are.
@@ -57,6 +64,8 @@ struct State {
     is_second_pass: bool,
     /// Whether nothing more can be saved or called from this side.
     is_stopped: bool,
+    /// Whether a name could not be printed.
+    is_output_lost: bool,
     /// Whether a holder of this name, by index, has failed in another way than by calling it a directory.
     has_failed: Vec<bool>,
 }
@@ -77,22 +86,26 @@ impl<'a> Downloads<'a> {
         interruption: &'a Interruption,
         missing: Missing,
     ) -> Self {
-        let progress = Progress::start(missing.schedule.len());
         let has_failed = vec![false; missing.schedule.len()];
+        let (names, here, schedule) = (missing.catalogue, missing.here, missing.schedule);
+        let (missing, begun) = (schedule.open(), Instant::now());
         let state = State {
-            schedule: missing.schedule,
+            schedule,
             saved: 0,
             bytes: 0,
-            here: missing.here,
+            here,
+            appeared: 0,
             failed: 0,
             directories: 0,
             postponed: Vec::new(),
             is_second_pass: false,
             is_stopped: false,
+            is_output_lost: false,
             has_failed,
         };
         let (state, ended) = (Mutex::new(state), Condvar::new());
-        Self { caller, peers, arrivals, interruption, progress, begun: Instant::now(), state, ended }
+        let progress = Progress::start(missing);
+        Self { caller, peers, arrivals, interruption, names, missing, progress, begun, state, ended }
     }
 
     /// Fetches everything, so many files at once; whether all of it is here now.
@@ -112,18 +125,30 @@ impl<'a> Downloads<'a> {
         }
         self.progress.finish();
         self.report(&state);
-        state.failed == 0 && !state.is_stopped
+        state.failed == 0 && !state.is_stopped && !state.is_output_lost
     }
 
+    /// Fetches what the schedule has, so many files at once where descriptors allow it; settles them on this thread.
     fn pass(&self, jobs: usize) {
-        let (arrived, arrivals) = sync_channel(MAX_BATCH);
+        // A job takes a connection and a file, and two batches of whole files wait.
+        let descriptors = descriptors::available();
+        let jobs = jobs.min(descriptors / 4).max(1);
+        let batch = MAX_BATCH.min(descriptors / 8).max(1);
+        let (arrived, arrivals) = sync_channel(batch);
         thread::scope(|scope| {
-            scope.spawn(move || self.settle(&arrivals));
-            for _ in 0..jobs {
+            for job in 0..jobs {
                 let arrived = arrived.clone();
-                scope.spawn(move || self.work(&arrived));
+                let thread = thread::Builder::new().name("job".to_owned());
+                if let Err(error) = thread.spawn_scoped(scope, move || self.work(&arrived)) {
+                    if job == 0 {
+                        log::error!("could not start a thread: {}", reason(&error));
+                        self.state().is_stopped = true;
+                    }
+                    break;
+                }
             }
             drop(arrived);
+            self.settle(&arrivals, batch);
         });
     }
 
@@ -142,7 +167,7 @@ impl<'a> Downloads<'a> {
             self.ended.notify_all();
             if let Some((partial, bytes)) = file {
                 let file = Arrived { index: task.name, name, partial, bytes };
-                arrived.send(file).expect("the settling thread outlives the workers");
+                arrived.send(file).expect("files are settled until the last worker has ended");
             }
         }
     }
@@ -154,7 +179,7 @@ impl<'a> Downloads<'a> {
                 return None;
             }
             match state.schedule.next() {
-                Next::Fetch(task) => return Some((task, state.schedule.name(task.name).clone())),
+                Next::Fetch(task) => return Some((task, self.names.name(task.name))),
                 Next::Wait => state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Next::Over => return None,
             }
@@ -172,7 +197,7 @@ impl<'a> Downloads<'a> {
         let fetched = self.caller.fetch(peer, name, &mut landing);
         match fetched.and_then(|bytes| landing.into_partial().map(|partial| (partial, bytes)).map_err(Failure::Local)) {
             Ok(file) => (Attempt::Settled, Some(file)),
-            Err(_) if self.interruption.has_come() => (Attempt::Settled, None),
+            Err(_) if self.interruption.has_come() || self.state().is_stopped => (Attempt::Settled, None),
             Err(Failure::Local(error)) => {
                 self.fail_here(task.name, name, &error);
                 (Attempt::Settled, None)
@@ -232,15 +257,19 @@ impl<'a> Downloads<'a> {
         if !is_file_at_fault {
             state.is_stopped = true;
             state.schedule.stop();
+            drop(state);
+            // What still comes could not be saved either.
+            self.caller.shut_down();
+            self.ended.notify_all();
         }
     }
 
-    /// Settles whole files, all that have arrived at once, until no worker is left.
-    fn settle(&self, arrived: &Receiver<Arrived>) {
+    /// Settles whole files, so many at most that have arrived at once, until no worker is left.
+    fn settle(&self, arrived: &Receiver<Arrived>, most: usize) {
         let mut results = Results::new();
         while let Ok(first) = arrived.recv() {
             let mut batch = vec![first];
-            batch.extend(arrived.try_iter().take(MAX_BATCH - 1));
+            batch.extend(arrived.try_iter().take(most - 1));
             let mut facts = Vec::with_capacity(batch.len());
             let mut files = Vec::with_capacity(batch.len());
             for Arrived { index, name, partial, bytes } in batch {
@@ -260,7 +289,7 @@ impl<'a> Downloads<'a> {
             }
             if let Err(error) = results.print(&saved.iter().map(|name| results.name(name) + "\n").collect::<String>()) {
                 log::error!("could not print to standard output: {}", reason(&error));
-                self.state().is_stopped = true;
+                self.state().is_output_lost = true;
             }
         }
     }
@@ -268,7 +297,7 @@ impl<'a> Downloads<'a> {
     /// Leaves what appeared under a name since the run began.
     fn leave_alone(&self, name: &FileName) {
         log::warn!("'{name}' appeared here meanwhile; it is left as it is");
-        self.count(|state| state.here += 1);
+        self.count(|state| (state.here, state.appeared) = (state.here + 1, state.appeared + 1));
     }
 
     /// Counts a file that is done with, for good or ill.
@@ -278,10 +307,18 @@ impl<'a> Downloads<'a> {
     }
 
     fn report(&self, state: &State) {
+        let State { here, failed, directories, .. } = state;
+        let how = if self.interruption.has_come() { "interrupted: saved" } else { "saved" };
         let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
-        let directories =
-            if state.directories > 0 { format!(", {} directories", state.directories) } else { String::new() };
-        log::info!("saved {done}, {} already here, {} failed{directories}", state.here, state.failed);
+        let mut done = format!("{how} {done}, {here} already here, {failed} failed");
+        let others = self.missing - state.saved - state.appeared - failed - directories;
+        for (count, what) in [(*directories, "directories"), (others, "not fetched")] {
+            if count > 0 {
+                done.extend([", ", &count.to_string(), " ", what]);
+            }
+        }
+        let is_nothing = self.missing + here == 0 && !self.interruption.has_come();
+        log::info!("{done}{}", if is_nothing { "; nobody has a matching file" } else { "" });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -293,7 +330,7 @@ impl<'a> Downloads<'a> {
 /// none.
 struct Arriving<'a> {
     arrivals: &'a Arrivals,
-    progress: FileProgress<'a>,
+    progress: FileProgress,
     partial: Option<Partial>,
 }
 

@@ -1,12 +1,12 @@
 //! Who has what: the listings of all peers, asked side by side, and what of them is wanted.
 //!
 //! Nothing that a listing says is believed: a name is taken only when it is a safe [`FileName`] and matches here too.
+//! However much all peers list together, it is held in a bounded room.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     io,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -15,14 +15,21 @@ use std::{
 
 use crate::{
     arrivals::Arrivals,
+    descriptors,
     error::Failure,
     names::{FileName, Shown},
     pattern::Pattern,
     peers::PeerUrl,
+    progress::Waiting,
     remote::Caller,
 };
 
-use super::{results::Results, schedule::Schedule};
+use super::{
+    Interruption,
+    catalogue::{Catalogue, Intake},
+    results::Results,
+    schedule::Schedule,
+};
 
 /// The most peers that are asked at once.
 const MAX_ASKED_AT_ONCE: usize = 256;
@@ -34,125 +41,158 @@ const SILENCES_TO_SPEND: u32 = 2;
 /// The stack of a thread that asks one peer.
 const STACK_BYTES: usize = 256 << 10;
 
+/// The memory in bytes that all listings and those who read them may take, so that the client stays below 100 MiB.
+const MAX_MEMORY: usize = 84 << 20;
+
+/// The memory in bytes that one reader takes: stack, connection, buffers.
+const READER_BYTES: usize = 200 << 10;
+
+/// The bytes of output that are gathered before they are printed.
+const LINES_BYTES: usize = 64 << 10;
+
 /// How many refused names of one listing are shown; the others are counted.
 const REFUSED_NAMES_SHOWN: usize = 3;
 
 /// What the peers said that they have.
 pub(super) struct Listings {
-    /// By peer, in the order of the peer list; nothing from a peer that gave none.
-    names: Vec<Vec<FileName>>,
+    catalogue: Catalogue,
     /// Whether the server that the user named gave no listing, or this side could not ask.
     pub(super) is_first_lost: bool,
 }
 
 impl Listings {
-    /// Asks all peers; who gives no listing is named once.
-    pub(super) fn ask(caller: &Caller, peers: &[PeerUrl], first: &PeerUrl, pattern: &Pattern) -> Self {
+    /// Asks all peers; who gives no listing is named once. After an interruption the rest is neither asked nor named.
+    pub(super) fn ask(
+        caller: &Caller,
+        peers: &[PeerUrl],
+        first: &PeerUrl,
+        pattern: &Pattern,
+        interruption: &Interruption,
+    ) -> Self {
         let begun = Instant::now();
         let next = AtomicUsize::new(0);
         let is_anyone_silent = AtomicBool::new(false);
-        let answers = Mutex::new(Vec::new());
+        let failures = Mutex::new(Vec::new());
+        let answered = Arc::new(AtomicUsize::new(0));
+        let (all, counted) = (peers.len(), Arc::clone(&answered));
+        let waiting = Waiting::start(move || {
+            format!("waiting for {} of {all} peers to list their files", all - counted.load(Ordering::Relaxed))
+        });
+        // A call may take a second descriptor while the name of its host is looked up.
+        let readers = peers.len().min(MAX_ASKED_AT_ONCE).min(descriptors::available() / 2).max(1);
+        let intake = Intake::new(peers.len(), MAX_MEMORY - readers * READER_BYTES);
         let ask_in_turn = || {
             while let Some((index, peer)) = {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 peers.get(index).map(|peer| (index, peer))
             } {
+                if interruption.has_come() {
+                    return;
+                }
                 let is_too_late =
                     is_anyone_silent.load(Ordering::Relaxed) && begun.elapsed() >= caller.silence() * SILENCES_TO_SPEND;
                 let answer = if is_too_late {
                     Err(Failure::Unreachable("not tried, for too many others are silent".to_owned()))
                 } else {
-                    ask_one(caller, peer, pattern)
+                    ask_one(caller, peer, pattern, &intake, index)
                 };
-                if answer.as_ref().is_err_and(Failure::is_no_answer) {
-                    is_anyone_silent.store(true, Ordering::Relaxed);
+                if let Err(failure) = answer {
+                    is_anyone_silent.fetch_or(failure.is_no_answer(), Ordering::Relaxed);
+                    failures.lock().unwrap_or_else(PoisonError::into_inner).push((index, failure));
                 }
-                answers.lock().unwrap_or_else(PoisonError::into_inner).push((index, answer));
+                answered.fetch_add(1, Ordering::Relaxed);
             }
         };
         thread::scope(|scope| {
-            for _ in 0..peers.len().min(MAX_ASKED_AT_ONCE) {
+            // This thread asks too, so that all are asked whatever the others are denied.
+            for _ in 1..readers {
                 let thread = thread::Builder::new().name("listing".to_owned()).stack_size(STACK_BYTES);
                 if let Err(error) = thread.spawn_scoped(scope, ask_in_turn) {
                     log::debug!("could not start another thread: {error}");
                     break;
                 }
             }
-            // This thread asks too, so that all are asked whatever the others are denied.
             ask_in_turn();
         });
-        let answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut listings = Self { names: vec![Vec::new(); peers.len()], is_first_lost: false };
-        for (index, answer) in answers {
-            match answer {
-                Ok(names) => listings.names[index] = names,
-                Err(failure) => {
-                    let peer = &peers[index];
-                    if peer == first || matches!(failure, Failure::Local(_)) {
-                        listings.is_first_lost = true;
-                        log::error!("could not list the files of {peer}: {failure}");
-                    } else {
-                        log::warn!("skipped {peer}: {failure}");
-                    }
-                }
+        drop(waiting);
+        let mut is_first_lost = false;
+        let mut lose = |index: usize, failure| {
+            let peer: &PeerUrl = &peers[index];
+            if interruption.has_come() {
+                return;
             }
+            if peer == first || matches!(failure, Failure::Local(_)) {
+                is_first_lost = true;
+                log::error!("could not list the files of {peer}: {failure}");
+            } else {
+                log::warn!("skipped {peer}: {failure}");
+            }
+        };
+        for (index, failure) in failures.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            lose(index, failure);
         }
-        listings
+        let catalogue = intake.finish(|index| lose(index, Failure::Dropped));
+        Self { catalogue, is_first_lost }
     }
 
     /// Prints the names that are not in the directory, sorted; with `-v` all names, each with its holders.
     pub(super) fn print(&self, arrivals: &Arrivals, peers: &[PeerUrl]) -> io::Result<()> {
-        let mut holders: BTreeMap<&FileName, Vec<&str>> = BTreeMap::new();
-        for (peer, names) in peers.iter().zip(&self.names) {
-            for name in names {
-                holders.entry(name).or_default().push(peer.as_str());
-            }
-        }
         let all = log::log_enabled!(log::Level::Debug);
         let mut results = Results::new();
         let mut lines = String::new();
-        for (name, holders) in holders {
+        for index in 0..self.catalogue.len() {
+            let name = self.catalogue.name(index);
             if all {
-                lines.extend([&*results.name(name), "\t", &holders.join(" "), "\n"]);
-            } else if !arrivals.holds(name) {
-                lines.extend([&*results.name(name), "\n"]);
+                let holders: Vec<&str> = self.catalogue.holders(index).map(|peer| peers[peer].as_str()).collect();
+                lines.extend([&*results.name(&name), "\t", &holders.join(" "), "\n"]);
+            } else if !arrivals.holds(&name) {
+                lines.extend([&*results.name(&name), "\n"]);
+            }
+            if lines.len() >= LINES_BYTES {
+                results.print(&lines)?;
+                lines.clear();
             }
         }
         results.print(&lines)
     }
 
     /// The names that are not in the directory, and who holds them.
-    pub(super) fn missing(&self, arrivals: &Arrivals) -> Missing {
-        let mut schedule = Schedule::new(self.names.len());
-        let mut known = HashMap::new();
-        for (peer, names) in self.names.iter().enumerate() {
-            for name in names {
-                let wanted =
-                    *known.entry(name).or_insert_with(|| (!arrivals.holds(name)).then(|| schedule.want(name.clone())));
-                if let Some(wanted) = wanted {
-                    schedule.add_holder(wanted, peer);
-                }
+    pub(super) fn missing(self, arrivals: &Arrivals, peers: usize) -> Missing {
+        let mut schedule = Schedule::new(peers, self.catalogue.len(), self.catalogue.holdings());
+        let mut here = 0;
+        for index in 0..self.catalogue.len() {
+            if arrivals.holds(&self.catalogue.name(index)) {
+                here += 1;
+                schedule.want([]);
+            } else {
+                schedule.want(self.catalogue.holders(index));
             }
         }
-        let here = known.values().filter(|wanted| wanted.is_none()).count();
-        Missing { schedule, here }
+        Missing { catalogue: self.catalogue, schedule, here }
     }
 }
 
 /// What is to be fetched.
 pub(super) struct Missing {
+    /// All names, those that are here too.
+    pub(super) catalogue: Catalogue,
+    /// The same names, by the same places.
     pub(super) schedule: Schedule,
     /// How many names match and are here already.
     pub(super) here: usize,
 }
 
-/// The names that one peer lists and that may be saved here.
-fn ask_one(caller: &Caller, peer: &PeerUrl, pattern: &Pattern) -> Result<Vec<FileName>, Failure> {
-    let mut names = Vec::new();
+/// Takes in the names that one peer lists and that may be saved here.
+fn ask_one(caller: &Caller, peer: &PeerUrl, pattern: &Pattern, intake: &Intake, index: usize) -> Result<(), Failure> {
+    let mut reading = intake.begin(index);
+    let mut taken = 0;
     let mut refused = 0;
     caller.list(peer, pattern.as_str(), &mut |bytes| {
         let reason = match FileName::from_bytes(bytes) {
-            Ok(name) if pattern.is_found_in(name.as_str()) => return names.push(name),
+            Ok(name) if pattern.is_found_in(name.as_str()) => {
+                taken += 1;
+                return reading.add(&name);
+            }
             Ok(_) => "it does not match the pattern".to_owned(),
             Err(bad) => bad.to_string(),
         };
@@ -160,10 +200,12 @@ fn ask_one(caller: &Caller, peer: &PeerUrl, pattern: &Pattern) -> Result<Vec<Fil
         if refused <= REFUSED_NAMES_SHOWN {
             log::warn!("refused the name '{}' of {peer}: {reason}", Shown(&String::from_utf8_lossy(bytes)));
         }
+        Ok(())
     })?;
+    reading.finish()?;
     if refused > REFUSED_NAMES_SHOWN {
         log::warn!("refused {} more names of {peer}", refused - REFUSED_NAMES_SHOWN);
     }
-    log::debug!("{peer} has {} matching files", names.len());
-    Ok(names)
+    log::debug!("{peer} has {taken} matching files");
+    Ok(())
 }

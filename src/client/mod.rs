@@ -3,6 +3,7 @@
 //! One bad peer or file never ends the run. What is lost, and only that, makes the exit status 1: the peer list or the
 //! listing of the server that was named, a file that was listed and is not here at the end, or a fault of this side.
 
+mod catalogue;
 mod downloads;
 mod listings;
 mod results;
@@ -21,6 +22,7 @@ use crate::{
     cli,
     error::Error,
     peers::{PeerList, PeerUrl},
+    progress::Waiting,
     proof::Password,
     remote::Caller,
     signals,
@@ -40,23 +42,27 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
         Err(_) if interruption.has_come() => return Ok(interruption.exit_code()),
         peers => peers?,
     };
-    let listings = Listings::ask(&caller, peers.as_slice(), &options.url, &options.pattern);
+    let listings = Listings::ask(&caller, peers.as_slice(), &options.url, &options.pattern, &interruption);
     if options.list && !interruption.has_come() {
         listings.print(&arrivals, peers.as_slice()).map_err(Error::Output)?;
         return Ok(ExitCode::from(u8::from(listings.is_first_lost)));
     }
-    let missing = listings.missing(&arrivals);
+    let is_first_lost = listings.is_first_lost;
+    let missing = listings.missing(&arrivals, peers.as_slice().len());
     let downloads = Downloads::new(&caller, peers.as_slice(), &arrivals, &interruption, missing);
     let is_complete = downloads.run(options.jobs.into());
     if interruption.has_come() {
         return Ok(interruption.exit_code());
     }
-    Ok(ExitCode::from(u8::from(listings.is_first_lost || !is_complete)))
+    Ok(ExitCode::from(u8::from(is_first_lost || !is_complete)))
 }
 
 /// The peers of which the first server knows, itself among them.
 fn ask_for_peers(caller: &Caller, first: &PeerUrl) -> Result<PeerList, Error> {
+    let asked = first.clone();
+    let waiting = Waiting::start(move || format!("waiting for {asked} to name its peers"));
     let told = caller.merge(first, []).map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
+    drop(waiting);
     let mut peers = PeerList::default();
     if !told.iter().any(|peer| peer == first.as_str()) {
         // The original is not on its own list before another peer has told it of itself.

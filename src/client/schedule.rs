@@ -2,11 +2,9 @@
 //!
 //! A name waits for no particular holder: when a place is free, the least busy peer that still has something to give
 //! gives it (the order of the peer list breaks ties), so a slow peer holds up only what nobody else has. Each name is
-//! asked of each holder at most once.
+//! asked of each holder at most once. It takes the same memory from beginning to end, whoever fails.
 
 use std::collections::VecDeque;
-
-use crate::names::FileName;
 
 /// The most calls at once to one peer: the original serves one at a time and lets five wait.
 pub(super) const MAX_CALLS_PER_PEER: usize = 4;
@@ -50,63 +48,71 @@ pub(super) enum Left {
 }
 
 /// Names, who holds them, and what is under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Schedule {
     wanted: Vec<Wanted>,
+    /// The holders of all names, those of one name side by side.
+    holders: Vec<Holder>,
     peers: Vec<Peer>,
     /// Names that are neither settled nor out of holders.
     open: usize,
+    is_stopped: bool,
 }
 
 #[derive(Debug)]
 struct Wanted {
-    name: FileName,
-    /// Peers that have not been asked for it yet.
-    holders: Vec<u32>,
-    is_waiting: bool,
+    /// Where its holders begin; they end where those of the next name begin.
+    holders: u32,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Waiting,
+    UnderWay,
+    Over,
+}
+
+#[derive(Debug)]
+struct Holder {
+    name: u32,
+    peer: u16,
+    /// Whether it was asked and did not give the name.
+    has_failed: bool,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
-    /// Names to ask it for; those that no longer wait are passed over.
+    /// What to ask it for, as indices of holders.
     queue: VecDeque<u32>,
     calls: usize,
     silences: u32,
 }
 
-impl Wanted {
-    fn is_waiting_for(&self, peer: usize) -> bool {
-        self.is_waiting && self.holders.iter().any(|&holder| holder as usize == peer)
-    }
-}
-
 impl Schedule {
-    /// A schedule for so many peers.
-    pub(super) fn new(peers: usize) -> Self {
-        Self { peers: (0..peers).map(|_| Peer::default()).collect(), ..Self::default() }
-    }
-
-    /// Adds a name that nobody holds yet; gives its index.
-    pub(super) fn want(&mut self, name: FileName) -> usize {
-        self.wanted.push(Wanted { name, holders: Vec::new(), is_waiting: true });
-        self.open += 1;
-        self.wanted.len() - 1
-    }
-
-    /// Says that a peer holds a name. One peer is to be added for all its names before the next.
-    pub(super) fn add_holder(&mut self, name: usize, peer: usize) {
-        let id = u32::try_from(peer).expect("a peer list is shorter than 2^32");
-        let holders = &mut self.wanted[name].holders;
-        // A listing may hold a name twice.
-        if holders.last() != Some(&id) {
-            holders.push(id);
-            self.peers[peer].queue.push_back(u32::try_from(name).expect("listings are shorter than 2^32"));
+    /// A schedule for so many peers, with room for so many names and as many holders as these have together.
+    pub(super) fn new(peers: usize, names: usize, holders: usize) -> Self {
+        Self {
+            wanted: Vec::with_capacity(names),
+            holders: Vec::with_capacity(holders),
+            peers: (0..peers).map(|_| Peer::default()).collect(),
+            open: 0,
+            is_stopped: false,
         }
     }
 
-    /// The names, by index.
-    pub(super) fn name(&self, index: usize) -> &FileName {
-        &self.wanted[index].name
+    /// Adds a name with its holders, none of them twice; without any it is over at once.
+    pub(super) fn want(&mut self, holders: impl IntoIterator<Item = usize>) {
+        let name = index(self.wanted.len());
+        let first = self.holders.len();
+        for peer in holders {
+            self.peers[peer].queue.push_back(index(self.holders.len()));
+            let peer = u16::try_from(peer).expect("a peer list is shorter than 2^16");
+            self.holders.push(Holder { name, peer, has_failed: false });
+        }
+        let standing = if self.holders.len() > first { Standing::Waiting } else { Standing::Over };
+        self.open += usize::from(standing == Standing::Waiting);
+        self.wanted.push(Wanted { holders: index(first), standing });
     }
 
     /// How many names there are.
@@ -114,26 +120,47 @@ impl Schedule {
         self.wanted.len()
     }
 
+    /// How many names are neither settled nor out of holders.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
     /// Takes the next task; it counts as under way until [`Schedule::end`] is called with it.
     pub(super) fn next(&mut self) -> Next {
-        if self.open == 0 {
+        if self.open == 0 || self.is_stopped {
             return Next::Over;
         }
-        let mut best: Option<(usize, usize)> = None;
-        for (index, peer) in self.peers.iter_mut().enumerate() {
-            while peer.queue.front().is_some_and(|&name| !self.wanted[name as usize].is_waiting_for(index)) {
-                peer.queue.pop_front();
-            }
-            let is_free = !peer.queue.is_empty() && peer.calls < MAX_CALLS_PER_PEER;
-            if is_free && best.is_none_or(|(calls, _)| peer.calls < calls) {
-                best = Some((peer.calls, index));
+        let mut best: Option<(usize, usize, usize)> = None;
+        for peer in 0..self.peers.len() {
+            let calls = self.peers[peer].calls;
+            if calls < best.map_or(MAX_CALLS_PER_PEER, |(calls, ..)| calls)
+                && let Some(position) = self.first_waiting(peer)
+            {
+                best = Some((calls, peer, position));
             }
         }
-        let Some((_, peer)) = best else { return Next::Wait };
-        let name = self.peers[peer].queue.pop_front().expect("the best peer has a name to give") as usize;
+        let Some((_, peer, position)) = best else { return Next::Wait };
+        let holder = self.peers[peer].queue.remove(position).expect("it has just been found there");
+        let name = self.holders[holder as usize].name as usize;
         self.peers[peer].calls += 1;
-        self.wanted[name].is_waiting = false;
+        self.wanted[name].standing = Standing::UnderWay;
         Next::Fetch(Task { name, peer })
+    }
+
+    /// Where in the queue of a peer its first name stands that can be fetched now. What can be fetched no more leaves
+    /// the queue; what is under way elsewhere, of which there is little, stays, for it may fail there.
+    fn first_waiting(&mut self, peer: usize) -> Option<usize> {
+        let queue = &mut self.peers[peer].queue;
+        let mut position = 0;
+        while let Some(&holder) = queue.get(position) {
+            let holder = &self.holders[holder as usize];
+            match self.wanted[holder.name as usize].standing {
+                Standing::Waiting if !holder.has_failed => return Some(position),
+                Standing::UnderWay if !holder.has_failed => position += 1,
+                _ => drop(queue.remove(position)),
+            }
+        }
+        None
     }
 
     /// Ends a task; says whether the name has another holder, to whom it goes next.
@@ -141,21 +168,24 @@ impl Schedule {
         let peer = &mut self.peers[task.peer];
         peer.calls -= 1;
         peer.silences = if attempt == Attempt::Unanswered { peer.silences + 1 } else { 0 };
-        if attempt == Attempt::Settled {
-            self.open -= 1;
-            return Left::None;
+        let mut left = Left::None;
+        if attempt != Attempt::Settled {
+            for holder in self.holders_of(task.name) {
+                if usize::from(holder.peer) == task.peer {
+                    holder.has_failed = true;
+                } else if !holder.has_failed {
+                    left = Left::Another;
+                }
+            }
         }
-        let wanted = &mut self.wanted[task.name];
-        wanted.holders.retain(|&holder| holder as usize != task.peer);
-        if wanted.holders.is_empty() {
-            self.open -= 1;
-            return Left::None;
-        }
-        wanted.is_waiting = true;
-        for &holder in &wanted.holders {
-            self.peers[holder as usize].queue.push_front(u32::try_from(task.name).expect("it was added as one"));
-        }
-        Left::Another
+        self.wanted[task.name].standing = if left == Left::None { Standing::Over } else { Standing::Waiting };
+        self.open -= usize::from(left == Left::None);
+        left
+    }
+
+    fn holders_of(&mut self, name: usize) -> &mut [Holder] {
+        let end = self.wanted.get(name + 1).map_or(self.holders.len(), |next| next.holders as usize);
+        &mut self.holders[self.wanted[name].holders as usize..end]
     }
 
     /// Gives up a peer that did not answer again and again: the names that only it held, which nobody will give now.
@@ -164,14 +194,17 @@ impl Schedule {
             return Vec::new();
         }
         let mut lost = Vec::new();
-        for name in std::mem::take(&mut self.peers[peer].queue) {
-            let wanted = &mut self.wanted[name as usize];
-            let held = wanted.holders.len();
-            wanted.holders.retain(|&holder| holder as usize != peer);
-            if wanted.is_waiting && wanted.holders.is_empty() && held > 0 {
-                wanted.is_waiting = false;
+        for holder in std::mem::take(&mut self.peers[peer].queue) {
+            let holder = &mut self.holders[holder as usize];
+            let (name, had_failed) = (holder.name as usize, holder.has_failed);
+            holder.has_failed = true;
+            let is_lost = !had_failed
+                && self.wanted[name].standing == Standing::Waiting
+                && self.holders_of(name).iter().all(|holder| holder.has_failed);
+            if is_lost {
+                self.wanted[name].standing = Standing::Over;
                 self.open -= 1;
-                lost.push(name as usize);
+                lost.push(name);
             }
         }
         lost
@@ -179,18 +212,25 @@ impl Schedule {
 
     /// Puts a name back that was settled without being here, to be asked of the same holders once more.
     pub(super) fn reopen(&mut self, name: usize) {
-        let wanted = &mut self.wanted[name];
-        wanted.is_waiting = true;
+        self.wanted[name].standing = Standing::Waiting;
         self.open += 1;
-        for &holder in &wanted.holders {
-            self.peers[holder as usize].queue.push_back(u32::try_from(name).expect("it was added as one"));
+        let first = self.wanted[name].holders as usize;
+        let willing: Vec<_> = self.holders_of(name).iter().map(|holder| (holder.peer, !holder.has_failed)).collect();
+        for (offset, (peer, is_willing)) in willing.into_iter().enumerate() {
+            if is_willing {
+                self.peers[usize::from(peer)].queue.push_back(index(first + offset));
+            }
         }
     }
 
-    /// Drops whatever still waits.
+    /// Gives nothing more to fetch; what is under way ends as ever.
     pub(super) fn stop(&mut self) {
-        self.open = 0;
+        self.is_stopped = true;
     }
+}
+
+fn index(number: usize) -> u32 {
+    u32::try_from(number).expect("all listings together hold fewer names than 2^32")
 }
 
 #[cfg(test)]
@@ -199,12 +239,9 @@ mod tests {
 
     /// A schedule in which each peer holds the names of its row.
     fn schedule(names: usize, peers: &[&[usize]]) -> Schedule {
-        let mut schedule = Schedule::new(peers.len());
-        for index in 0..names {
-            schedule.want(FileName::from_bytes(format!("file{index}").as_bytes()).unwrap());
-        }
-        for (peer, held) in peers.iter().enumerate() {
-            held.iter().for_each(|&name| schedule.add_holder(name, peer));
+        let mut schedule = Schedule::new(peers.len(), names, 0);
+        for name in 0..names {
+            schedule.want((0..peers.len()).filter(|&peer| peers[peer].contains(&name)));
         }
         schedule
     }
@@ -251,7 +288,7 @@ mod tests {
 
     #[test]
     fn each_holder_is_asked_once_until_none_is_left() {
-        let mut schedule = schedule(1, &[&[0, 0], &[0], &[0]]);
+        let mut schedule = schedule(1, &[&[0], &[0], &[0]]);
         for (peer, left) in [(0, Left::Another), (1, Left::Another), (2, Left::None)] {
             let task = take(&mut schedule);
             assert_eq!(task, Task { name: 0, peer });
@@ -273,6 +310,43 @@ mod tests {
         assert_eq!(schedule.give_up_silent(0), [2, 4]);
         assert_eq!(schedule.end(Task { name: 3, peer: 1 }, Attempt::Denied), Left::None);
         assert_eq!(schedule.next(), Next::Over);
+    }
+
+    #[test]
+    fn a_name_that_failed_is_asked_of_the_next_before_all_others() {
+        let mut schedule = schedule(6, &[&[0, 1, 2, 3, 4, 5], &[0, 1, 2, 3, 4, 5]]);
+        let first = take(&mut schedule);
+        assert_eq!(take(&mut schedule), Task { name: 1, peer: 1 });
+        assert_eq!(schedule.end(first, Attempt::Denied), Left::Another);
+        assert_eq!(take(&mut schedule), Task { name: 2, peer: 0 }, "peer 0 is free");
+        assert_eq!(schedule.end(Task { name: 1, peer: 1 }, Attempt::Settled), Left::None);
+        assert_eq!(take(&mut schedule), Task { name: 0, peer: 1 });
+    }
+
+    #[test]
+    fn failures_take_no_memory() {
+        let (names, peers) = (200, 40);
+        let held: Vec<usize> = (0..names).collect();
+        let mut schedule = schedule(names, &vec![&held[..]; peers]);
+        let mut attempts = 0;
+        while let Next::Fetch(task) = schedule.next() {
+            schedule.end(task, Attempt::Denied);
+            attempts += 1;
+            assert!(schedule.peers.iter().all(|peer| peer.queue.len() <= names));
+        }
+        assert_eq!(attempts, names * peers);
+        assert_eq!(schedule.next(), Next::Over);
+    }
+
+    #[test]
+    fn a_stopped_schedule_gives_nothing_and_counts_on() {
+        let mut schedule = schedule(3, &[&[0, 1, 2]]);
+        let (one, other) = (take(&mut schedule), take(&mut schedule));
+        schedule.stop();
+        assert_eq!(schedule.next(), Next::Over);
+        schedule.end(one, Attempt::Settled);
+        schedule.end(other, Attempt::Denied);
+        assert_eq!((schedule.next(), schedule.open()), (Next::Over, 1));
     }
 
     #[test]

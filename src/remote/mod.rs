@@ -1,7 +1,8 @@
 //! One peer as seen from here: merge, list and fetch over HTTP.
 //!
-//! A call ends with an answer or a [`Failure`], within the silence limit plus the time in which bytes flow. Nothing is
-//! followed (redirects), unpacked (gzip) or sent through a proxy: a peer answers itself or not at all.
+//! A call ends with an answer or a [`Failure`], within the silence limit plus the time in which its answer's body flows,
+//! which for lists has a limit too. Nothing is followed (redirects), unpacked (gzip) or sent through a proxy: a peer
+//! answers itself or not at all.
 
 mod silence;
 
@@ -16,18 +17,15 @@ use ureq::{
     unversioned::transport::{Connector, TcpConnector},
 };
 
-use crate::{
-    error::{Failure, reason},
-    names::FileName,
-    peers::PeerUrl,
-    proof::Password,
-    protocol,
-};
+use crate::{descriptors, error::Failure, names::FileName, peers::PeerUrl, proof::Password, protocol};
 
-use silence::{Addresses, SilenceLimit};
+use silence::{Addresses, Answer, Call, SilenceLimit};
 
 /// Idle connections kept over all peers; each is a descriptor here and a place there.
 const MAX_IDLE: usize = 64;
+
+/// A peer list or a listing must be whole within so many silence limits: nothing else goes on before it is.
+const SILENCES_FOR_A_LIST: u32 = 4;
 
 /// The most bytes of an answer's head.
 const MAX_HEAD_BYTES: usize = 16 << 10;
@@ -74,7 +72,7 @@ impl Caller {
             .max_response_header_size(MAX_HEAD_BYTES)
             .input_buffer_size(INPUT_BYTES)
             .output_buffer_size(OUTPUT_BYTES)
-            .max_idle_connections(if kept_per_peer == 0 { 0 } else { MAX_IDLE })
+            .max_idle_connections(if kept_per_peer == 0 { 0 } else { MAX_IDLE.min(descriptors::available() / 4) })
             .max_idle_connections_per_host(kept_per_peer)
             .build();
         let connector = TcpConnector::default().chain(SilenceLimit(silence));
@@ -88,13 +86,24 @@ impl Caller {
         peers: impl IntoIterator<Item = &'a PeerUrl>,
     ) -> Result<Vec<String>, Failure> {
         let call = protocol::write_merge(&self.password.proof(peer.as_str()), peers);
-        protocol::read_peers(BufReader::new(self.post(peer, &call, "text/xml")?.into_body().into_reader()))
+        protocol::read_peers(self.ask_for_list(peer, &call)?)
     }
 
-    /// Op 1: the names in which `peer` finds the pattern, handed over one by one as the bytes that came.
-    pub(crate) fn list(&self, peer: &PeerUrl, pattern: &str, each: &mut dyn FnMut(&[u8])) -> Result<(), Failure> {
+    /// Op 1: the names in which `peer` finds the pattern, handed over one by one as the bytes that came. A failure of
+    /// `each` ends the call.
+    pub(crate) fn list(
+        &self,
+        peer: &PeerUrl,
+        pattern: &str,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let call = protocol::write_list(&self.password.proof(peer.as_str()), pattern);
-        protocol::read_listing(BufReader::new(self.post(peer, &call, "text/xml")?.into_body().into_reader()), each)
+        protocol::read_listing(self.ask_for_list(peer, &call)?, each)
+    }
+
+    fn ask_for_list(&self, peer: &PeerUrl, call: &[u8]) -> Result<BufReader<Answer>, Failure> {
+        let answer = self.post(peer, call, "text/xml")?;
+        Ok(BufReader::new(Answer::within(answer.into_body(), self.silence * SILENCES_FOR_A_LIST)))
     }
 
     /// Op 2: the content of a file into `landing`; its number of bytes. When this fails, a part of it may have landed.
@@ -107,7 +116,7 @@ impl Caller {
         }
         // Not as ureq sees it, to which an empty body has no length.
         let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let mut body = answer.into_body().into_reader();
+        let mut body = Answer::new(answer.into_body());
         match length {
             Some(length) if is_raw => {
                 landing.expect(length);
@@ -128,19 +137,27 @@ impl Caller {
         self.agent.clone().shutdown();
     }
 
-    /// Posts a call; an answer that is not 200 is a failure. A kept connection may have been closed over there in the
-    /// very moment in which we used it, so a call whose connection broke before a byte came is made once more: every
-    /// op may be repeated.
+    /// Posts a call; an answer that is not 200 is a failure.
+    ///
+    /// A kept connection may have been closed over there in the very moment in which we used it. So a call whose
+    /// connection broke before a byte came is made again, on a new connection in the end, and there once more at most:
+    /// every op may be repeated.
     fn post(&self, peer: &PeerUrl, call: &[u8], accept: &str) -> Result<Response<Body>, Failure> {
-        let post = || {
-            self.agent
+        let mut was_new = false;
+        let answer = loop {
+            Call::begin();
+            let posted = self
+                .agent
                 .post(format!("{peer}/RPC2"))
                 .header(header::CONTENT_TYPE, "text/xml")
                 .header(header::ACCEPT, accept)
-                .send(call)
+                .send(call);
+            let Call { is_connected, is_kept, is_heard, .. } = Call::current();
+            match posted {
+                Err(error) if is_break(&error) && is_connected && !is_heard && !was_new => was_new = !is_kept,
+                posted => break posted.map_err(|error| self.explain(error))?,
+            }
         };
-        let answer = post().or_else(|error| if is_stale(&error) { post() } else { Err(error) });
-        let answer = answer.map_err(|error| self.explain(error))?;
         match answer.status().as_u16() {
             200 => Ok(answer),
             status => Err(Failure::Status(status)),
@@ -148,27 +165,26 @@ impl Caller {
     }
 
     fn explain(&self, error: ureq::Error) -> Failure {
-        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, UnexpectedEof};
         match error {
             ureq::Error::Timeout(_) => Failure::Unreachable(format!(
                 "no answer within {} s (is there a firewall in between?)",
                 self.silence.as_secs()
             )),
             ureq::Error::HostNotFound => Failure::Unreachable("the name of the host is unknown".to_owned()),
-            ureq::Error::Io(error) => match error.kind() {
-                ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable => {
-                    Failure::Unreachable(reason(&error))
-                }
-                UnexpectedEof => Failure::Broken("no answer came".to_owned()),
-                _ => Failure::from(error),
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Failure::Broken("no answer came".to_owned())
+            }
+            ureq::Error::Io(error) => match Failure::from(error) {
+                Failure::Broken(reason) if !Call::current().is_connected => Failure::Unreachable(reason),
+                failure => failure,
             },
             other => Failure::Malformed(format!("not HTTP: {other}")),
         }
     }
 }
 
-/// Whether a kept connection had been closed by the peer when it was used again.
-fn is_stale(error: &ureq::Error) -> bool {
+/// Whether a connection broke.
+fn is_break(error: &ureq::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error, ureq::Error::Io(error)
         if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
@@ -178,15 +194,17 @@ fn is_stale(error: &ureq::Error) -> bool {
 fn copy(body: &mut dyn Read, length: u64, landing: &mut dyn Landing) -> Result<u64, Failure> {
     let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(length).unwrap_or(PIECE_BYTES).max(1))];
     let mut copied = 0;
+    let cut = |copied| Failure::Broken(format!("after {copied} of {length} bytes"));
     loop {
         match body.read(&mut piece) {
             Ok(0) if copied == length => return Ok(copied),
-            Ok(0) => return Err(Failure::Broken(format!("after {copied} of {length} bytes"))),
+            Ok(0) => return Err(cut(copied)),
             Ok(count) => {
                 landing.write_all(&piece[..count]).map_err(Failure::Local)?;
                 copied += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(cut(copied)),
             Err(error) => return Err(Failure::from(error)),
         }
     }

@@ -1,17 +1,24 @@
-//! The silence limit on a connection to a peer.
+//! The limits on a call to a peer: how long it may be silent, and where its time goes.
 //!
 //! ureq's own limits either start anew with each byte, so that a drip lasts for ever, or count the whole transfer, so
-//! that a large file never ends in time. This transport wraps ureq's TCP transport and ends a call when fewer than
-//! [`SIGN_OF_LIFE`] bytes arrived within the limit.
+//! that a large file never ends in time. Here a call ends when fewer than [`SIGN_OF_LIFE`] bytes of its answer's body
+//! came to their reader within the limit, however much else the peer sends: heads, preludes and trailers are no
+//! answer. Only the time that is spent waiting for the peer counts, not that in which this side is busy.
+//!
+//! ureq runs a call, and the reading of its answer, on the thread that asks for it; so what is known of a call is kept
+//! by thread, for there is no other way from a connection to the call that uses it.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
-    io,
+    io::{self, ErrorKind, Read},
+    net::{IpAddr, SocketAddr},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 use ureq::{
+    Body, BodyReader,
     config::Config,
     http::Uri,
     unversioned::{
@@ -21,10 +28,63 @@ use ureq::{
 };
 
 /// A peer that sends fewer bytes within the silence limit is silent.
-const SIGN_OF_LIFE: usize = 1024;
+const SIGN_OF_LIFE: u64 = 1024;
+
+/// A wait that lasts so much longer than was asked for was not spent waiting.
+const OVERSLEPT: Duration = Duration::from_millis(250);
 
 /// How long an address that was found for a host is believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(60);
+
+/// What is known of the call that a thread makes.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    /// Whether there is a connection.
+    pub(super) is_connected: bool,
+    /// Whether the connection had served another call before.
+    pub(super) is_kept: bool,
+    /// Whether anything has come over it.
+    pub(super) is_heard: bool,
+    /// Bytes of the body that came since the last sign of life.
+    bytes: u64,
+    /// The time that was spent waiting since then, without the present wait.
+    waited: Duration,
+    /// When the present wait began.
+    since: Instant,
+}
+
+thread_local! {
+    static CALL: Cell<Call> = Cell::new(Call::new());
+}
+
+impl Call {
+    fn new() -> Self {
+        Self {
+            is_connected: false,
+            is_kept: false,
+            is_heard: false,
+            bytes: 0,
+            waited: Duration::ZERO,
+            since: Instant::now(),
+        }
+    }
+
+    /// Begins a call on this thread; the time until its answer begins is spent waiting.
+    pub(super) fn begin() {
+        CALL.set(Self::new());
+    }
+
+    /// The call of this thread.
+    pub(super) fn current() -> Self {
+        CALL.get()
+    }
+
+    fn change(change: impl FnOnce(&mut Self)) {
+        let mut call = CALL.get();
+        change(&mut call);
+        CALL.set(call);
+    }
+}
 
 /// Puts the silence limit on each connection that the connector before it opens.
 #[derive(Debug)]
@@ -34,17 +94,18 @@ impl<In: Transport> Connector<In> for SilenceLimit {
     type Out = Watched<In>;
 
     fn connect(&self, _: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
-        Ok(chained.map(|transport| Watched { transport, limit: self.0, since: Instant::now(), bytes: 0 }))
+        // Connecting has a limit of its own.
+        Call::change(|call| call.since = Instant::now());
+        Ok(chained.map(|transport| Watched { transport, limit: self.0, was_used: false }))
     }
 }
 
-/// A connection with its last sign of life.
+/// A connection that asks whether the peer is silent before it waits.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     transport: T,
     limit: Duration,
-    since: Instant,
-    bytes: usize,
+    was_used: bool,
 }
 
 impl<T: Transport> Transport for Watched<T> {
@@ -53,28 +114,36 @@ impl<T: Transport> Transport for Watched<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, mut timeout: NextTimeout) -> Result<(), ureq::Error> {
+        Call::change(|call| (call.is_connected, call.is_kept) = (true, self.was_used));
         timeout.after = self.limit.into();
-        self.transport.transmit_output(amount, timeout).map_err(|error| self.silence(error))?;
+        self.transport.transmit_output(amount, timeout).map_err(|error| self.explain(error))?;
         // A request has gone out: the answer has the whole limit to begin.
-        self.since = Instant::now();
-        self.bytes = 0;
+        Call::change(|call| call.since = Instant::now());
         Ok(())
     }
 
     fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let left = self.limit.saturating_sub(self.since.elapsed());
-        if left.is_zero() {
-            return Err(self.silence(ureq::Error::Timeout(timeout.reason)));
+        self.was_used = true;
+        loop {
+            let call = Call::current();
+            let left = self.limit.saturating_sub(call.waited + call.since.elapsed());
+            if left.is_zero() {
+                return Err(silent(self.limit).into());
+            }
+            timeout.after = left.into();
+            let asked = Instant::now();
+            match self.transport.await_input(timeout) {
+                // This process was stopped for a while (ctrl-z); what came meanwhile is there to be read.
+                Err(ureq::Error::Timeout(_)) if asked.elapsed() > left + OVERSLEPT => {
+                    Call::change(|call| (call.waited, call.since) = (Duration::ZERO, Instant::now()));
+                }
+                Ok(progress) => {
+                    Call::change(|call| call.is_heard |= progress);
+                    return Ok(progress);
+                }
+                Err(error) => return Err(self.explain(error)),
+            }
         }
-        timeout.after = left.into();
-        let before = self.transport.buffers().input().len();
-        let progress = self.transport.await_input(timeout).map_err(|error| self.silence(error))?;
-        self.bytes += self.transport.buffers().input().len() - before;
-        if self.bytes >= SIGN_OF_LIFE {
-            self.since = Instant::now();
-            self.bytes = 0;
-        }
-        Ok(progress)
     }
 
     fn is_open(&mut self) -> bool {
@@ -83,7 +152,7 @@ impl<T: Transport> Transport for Watched<T> {
 }
 
 impl<T> Watched<T> {
-    fn silence(&self, error: ureq::Error) -> ureq::Error {
+    fn explain(&self, error: ureq::Error) -> ureq::Error {
         match error {
             ureq::Error::Timeout(_) => silent(self.limit).into(),
             other => other,
@@ -91,9 +160,57 @@ impl<T> Watched<T> {
     }
 }
 
-/// The error that says that a peer was silent for the whole limit.
-pub(super) fn silent(limit: Duration) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("silent for {} s (fewer than 1,024 bytes came)", limit.as_secs()))
+fn silent(limit: Duration) -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, format!("silent for {} s (fewer than 1,024 bytes came)", limit.as_secs()))
+}
+
+/// The body of an answer, read on the thread that made the call.
+pub(super) struct Answer {
+    body: BodyReader<'static>,
+    /// When the whole body must have come, and how long that is.
+    deadline: Option<(Instant, Duration)>,
+}
+
+impl Answer {
+    /// An answer that may go on for as long as bytes come.
+    pub(super) fn new(body: Body) -> Self {
+        // What came until now was the head.
+        Call::change(|call| (call.waited, call.since) = (call.waited + call.since.elapsed(), Instant::now()));
+        Self { body: body.into_reader(), deadline: None }
+    }
+
+    /// An answer that must be whole within this time.
+    pub(super) fn within(body: Body, time: Duration) -> Self {
+        Self { deadline: Some((Instant::now() + time, time)), ..Self::new(body) }
+    }
+}
+
+impl Read for Answer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some((deadline, time)) = self.deadline
+            && Instant::now() >= deadline
+        {
+            let why = format!("so slow that its answer was not whole after {} s", time.as_secs());
+            return Err(io::Error::new(ErrorKind::TimedOut, why));
+        }
+        Call::change(|call| call.since = Instant::now());
+        let result = self.body.read(buffer);
+        Call::change(|call| {
+            call.waited += call.since.elapsed();
+            call.bytes += *result.as_ref().unwrap_or(&0) as u64;
+            if call.bytes >= SIGN_OF_LIFE {
+                (call.bytes, call.waited) = (0, Duration::ZERO);
+            }
+        });
+        result.map_err(explain_cut)
+    }
+}
+
+/// Says in plain words that an answer ended too early; ureq has several ways to say it.
+fn explain_cut(error: io::Error) -> io::Error {
+    let is_cut = error.kind() == ErrorKind::UnexpectedEof
+        || error.get_ref().is_some_and(|inner| matches!(inner.downcast_ref(), Some(ureq::Error::BodyStalled)));
+    if is_cut { io::Error::new(ErrorKind::UnexpectedEof, "the answer is cut short") } else { error }
 }
 
 /// Finds addresses, and remembers them for a while: ureq asks for each call, also on a connection that is open.
@@ -105,6 +222,12 @@ pub(super) struct Addresses {
 
 impl Resolver for Addresses {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        // The system's resolver takes a thread for each question.
+        if let Some(address) = literal(uri) {
+            let mut addresses = self.empty();
+            addresses.push(address);
+            return Ok(addresses);
+        }
         let host = uri.authority().map(ToString::to_string).unwrap_or_default();
         let known = || self.known.lock().expect("no thread panics while it holds the addresses");
         if let Some((since, addresses)) = known().get(&host)
@@ -120,4 +243,11 @@ impl Resolver for Addresses {
         known().insert(host, (Instant::now(), addresses.clone()));
         Ok(addresses)
     }
+}
+
+/// The address that a URI names itself.
+fn literal(uri: &Uri) -> Option<SocketAddr> {
+    let host = uri.host()?;
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    Some(SocketAddr::new(bare.parse::<IpAddr>().ok()?, uri.port_u16()?))
 }

@@ -126,6 +126,23 @@ fn what_is_listed_can_be_opened_and_nothing_else() {
 }
 
 #[test]
+fn a_request_for_a_fifo_does_not_wake_its_writer() {
+    let (dir, share) = zoo();
+    let fifo = dir.path().join("fifo");
+    let writer = thread::spawn({
+        let fifo = fifo.clone();
+        move || fs::write(fifo, "for its own reader")
+    });
+    for _ in 0..1000 {
+        assert!(share.open_file(&name("fifo")).is_err());
+    }
+    let (sender, content) = mpsc::channel();
+    thread::spawn(move || sender.send(fs::read_to_string(fifo)));
+    assert_eq!(content.recv_timeout(Duration::from_secs(30)).unwrap().unwrap(), "for its own reader");
+    writer.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_census_counts_what_is_shared_and_what_is_refused() {
     let (dir, share) = zoo();
     let refused = if dir.path().join(OsStr::from_bytes(b"latin-\xe9")).exists() { 3 } else { 2 };
@@ -240,6 +257,16 @@ fn a_change_right_after_another_is_seen() {
         OpenOptions::new().write(true).open(&path).unwrap().write_all(&[b'b'; 100]).unwrap();
         assert!(drain(&mut file).1.is_err());
     }
+}
+
+#[test]
+fn a_file_is_opened_only_once_its_last_change_is_over() {
+    let (dir, path, _) = opened(b"content");
+    let share = Share::open(dir.path()).unwrap();
+    let change = SystemTime::now();
+    File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_modified(change)).unwrap();
+    share.open_file(&name("file")).unwrap();
+    assert!(change.elapsed().unwrap() >= SETTLING_TIME);
 }
 
 #[test]

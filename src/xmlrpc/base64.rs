@@ -6,6 +6,9 @@ use memchr::{memchr2, memchr2_iter};
 
 use super::{ContentError, PIECE_BYTES, ParseError, document::is_space, malformed, text::Out};
 
+/// The most bytes of white space beyond one for each digit: else an answer could go on for ever without a byte in it.
+const MAX_SPARE_SPACE: u64 = 64 * 1024;
+
 /// Decodes what it is fed.
 #[derive(Default)]
 pub(super) struct Decoder {
@@ -13,13 +16,22 @@ pub(super) struct Decoder {
     digits: Vec<u8>,
     /// Whether padding has come, after which nothing may.
     has_ended: bool,
+    /// The bytes that came, and how many of them were digits.
+    fed: u64,
+    digits_fed: u64,
 }
 
 impl Decoder {
     /// Takes more base64; gives bytes to `out` once there are many.
     pub(super) fn feed(&mut self, base64: &[u8], out: Out<'_>) -> Result<(), ContentError> {
         for piece in base64.chunks(PIECE_BYTES) {
+            let before = self.digits.len();
             self.gather(piece);
+            self.fed += piece.len() as u64;
+            self.digits_fed += (self.digits.len() - before) as u64;
+            if self.fed > 2 * self.digits_fed + MAX_SPARE_SPACE {
+                return Err(malformed("more white space than base64").into());
+            }
             if self.digits.len() >= PIECE_BYTES {
                 let whole = self.digits.len() / 4 * 4;
                 self.decode(whole, out)?;

@@ -26,8 +26,9 @@ use super::{
     malformed,
 };
 
-/// The longest tag, comment, CDATA section or processing instruction in bytes, for quick-xml holds each in memory.
-const MAX_MARKUP_BYTES: u64 = 4 * 1024 * 1024;
+/// The longest tag, comment, CDATA section or processing instruction in bytes, for quick-xml holds each in memory, and
+/// hundreds of documents are read at once.
+const MAX_MARKUP_BYTES: u64 = 64 * 1024;
 
 /// How deep elements may nest. An array takes three levels; the protocol's deepest document has eleven.
 const MAX_DEPTH: usize = 64;

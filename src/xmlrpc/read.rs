@@ -15,8 +15,8 @@ use super::{
 };
 
 /// The most bytes of one string of an answer, of a fault's text or of a number that are kept. No name and no URL
-/// that can be used is as long, and what is longer costs that string alone.
-const MAX_KEPT_BYTES: usize = 64 * 1024;
+/// that can be used is as long, and what is longer costs that string alone. Hundreds of answers are read at once.
+const MAX_KEPT_BYTES: usize = 4 * 1024;
 
 /// The most bytes of the answer to a fetch that are not content: markup, comments, a fault. CDATA counts too.
 const MAX_FRAME_BYTES: u64 = 16 * 1024 * 1024;
@@ -51,7 +51,7 @@ pub(crate) fn read_call(body: &[u8]) -> Result<Call, ParseError> {
 }
 
 /// Reads an answer that is an array of strings, `depth` arrays deep (1: a peer list, 2: a listing), and gives `each`
-/// string's bytes, of whatever encoding; of one longer than 64 KiB only the beginning. An error from `each` ends the
+/// string's bytes, of whatever encoding; of one longer than 4 KiB only the beginning. An error from `each` ends the
 /// reading. At most `max_bytes` of the document are read.
 pub(crate) fn read_strings<R: BufRead>(
     input: R,
@@ -227,7 +227,7 @@ fn enter_value_of<R: BufRead>(document: &mut Document<R>, expected: Element) -> 
     }
 }
 
-/// Reads the rest of a value of the one type, which is text, and leaves it; gives its first 64 KiB.
+/// Reads the rest of a value of the one type, which is text, and leaves it; gives its first 4 KiB.
 fn read_scalar<R: BufRead>(document: &mut Document<R>, expected: Element) -> Result<Vec<u8>, ParseError> {
     let mut untyped = Vec::new();
     let found = without_sink(enter_type(document, &mut keep_in(&mut untyped, MAX_KEPT_BYTES)))?;

@@ -20,7 +20,7 @@ const MAX_REFERENCE_BYTES: usize = 32;
 
 /// The most white space in bytes that is held back until it is known whether a type's tag follows it in a `<value>`;
 /// what is longer is text.
-const MAX_INDENT_BYTES: usize = 64 * 1024;
+const MAX_INDENT_BYTES: usize = 4 * 1024;
 
 /// Where characters go.
 pub(super) type Out<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), ContentError>;

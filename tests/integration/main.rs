@@ -5,6 +5,9 @@
 //! - `files`: what a server shares, what it never does, and how content is spelled
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
+//! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
+//! - `liars`: peers that answer a client with whatever harms it most
+//! - `faults`: machines that fail: kills, full disks, missing permission, files that change while they are sent
 //! - `strangers`: whatever is done to a server without the password, it goes on serving
 //! - `client`: what a client makes of good and bad answers: exit status, files, words
 //!
@@ -14,8 +17,11 @@
 
 mod cli;
 mod client;
+mod faults;
 mod files;
+mod gossip;
 mod harness;
+mod liars;
 mod network;
 mod roundtrip;
 mod strangers;

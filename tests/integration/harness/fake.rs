@@ -148,6 +148,8 @@ impl FakePeer {
                         state.connections_without_a_call.fetch_add(1, SeqCst);
                     }
                     _ = stream.shutdown(Shutdown::Both);
+                    // What is kept of closed ones would use up the descriptors of all tests.
+                    state.streams.lock().unwrap().retain(|stream| stream.peer_addr().is_ok());
                     state.connections.leave();
                 });
                 guests.guests.lock().unwrap().push(guest);
@@ -298,6 +300,10 @@ fn read_call(reader: &mut impl BufRead) -> Option<Call> {
     }
     let mut body = Vec::new();
     reader.take(length).read_to_end(&mut body).ok()?;
+    if body.len() as u64 != length {
+        // A caller may be killed in the middle of a call.
+        return None;
+    }
     let (method, params) = parse_call(&body);
     assert_eq!(method, "f");
     let params: [Value; 3] = params.try_into().expect("a call has three parameters");

@@ -4,6 +4,7 @@
 mod dir;
 mod fake;
 mod http;
+mod memory;
 mod process;
 mod reply;
 mod server;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     dir::Dir,
     fake::FakePeer,
     http::{Connection, call, call_for, post, try_call},
+    memory::Peak,
     process::{Run, Running, download, tinyp2p},
     reply::{Gate, Reply},
     server::{Server, python_client, serve, serve_python},

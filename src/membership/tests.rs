@@ -1,0 +1,528 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::{agenda::*, *};
+
+const OWN: &str = "http://own:1";
+const NONE: [&str; 0] = [];
+
+fn url(text: &str) -> PeerUrl {
+    text.parse().unwrap()
+}
+
+/// `http://peer:1` and so on.
+fn urls(ports: std::ops::RangeInclusive<usize>) -> Vec<PeerUrl> {
+    ports.map(|port| url(&format!("http://peer:{port}"))).collect()
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn server(named: &[&str], announce: u64) -> Membership {
+    let named = named.iter().map(|text| url(text)).collect();
+    Membership::new(url(OWN), named, Some(seconds(announce)), Duration::ZERO, 7)
+}
+
+fn listed(members: &Membership) -> Vec<&str> {
+    members.listed().map(PeerUrl::as_str).collect()
+}
+
+fn pushed(members: &Membership) -> Vec<&str> {
+    members.pushed().map(PeerUrl::as_str).collect()
+}
+
+fn due(members: &mut Membership, now: Duration) -> Vec<String> {
+    let mut due: Vec<String> = members.due(now).iter().map(ToString::to_string).collect();
+    due.sort();
+    due
+}
+
+/// Runs a server on its own until `end`; `answer` gives each peer's list, or nothing for one that does not answer.
+/// Returns all calls.
+fn run<'a>(
+    members: &mut Membership,
+    end: Duration,
+    answer: impl Fn(&PeerUrl, Duration) -> Option<Vec<&'a str>>,
+) -> Vec<(Duration, PeerUrl)> {
+    let mut calls = Vec::new();
+    let mut now = Duration::ZERO;
+    while let Some(next) = members.next_due()
+        && next <= end
+    {
+        now = now.max(next);
+        let due = members.due(now);
+        for peer in due {
+            calls.push((now, peer.clone()));
+            match answer(&peer, now) {
+                Some(list) => _ = members.answered(&peer, list, now),
+                None => _ = members.failed(&peer, now),
+            }
+        }
+    }
+    calls
+}
+
+/// The times of the calls to one peer.
+fn calls_to(calls: &[(Duration, PeerUrl)], peer: &str) -> Vec<f64> {
+    calls.iter().filter(|(_, called)| called.as_str() == peer).map(|(at, _)| at.as_secs_f64()).collect()
+}
+
+/// The same, as the pauses between them.
+fn pauses(calls: &[(Duration, PeerUrl)], peer: &str) -> Vec<f64> {
+    calls_to(calls, peer).windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+/// A server whose peer `http://dead:1` is dead since a few minutes, and whose `http://a:1` lives.
+fn with_a_dead_peer() -> (Membership, Duration) {
+    let mut members = server(&["http://a:1"], 0);
+    run(&mut members, Duration::ZERO, |_, _| Some(vec!["http://dead:1"]));
+    members.announce = Some(seconds(60));
+    members.announce_at = Some(seconds(60));
+    members.agenda.plan(2, seconds(1));
+    let end = seconds(240);
+    run(&mut members, end, |peer, _| (peer.as_str() == "http://a:1").then(Vec::new));
+    assert_eq!(listed(&members), [OWN, "http://a:1"]);
+    (members, end)
+}
+
+#[test]
+fn the_list_begins_with_ourselves_and_keeps_the_order_of_learning() {
+    let mut members = server(&["http://b:1", "http://a:1", "http://b:1", OWN], 60);
+    assert_eq!(listed(&members), [OWN, "http://b:1", "http://a:1"]);
+    members.told(["http://d:1", "http://a:1", "http://c:1"], Duration::ZERO);
+    assert_eq!(listed(&members), [OWN, "http://b:1", "http://a:1", "http://d:1", "http://c:1"]);
+    assert_eq!(pushed(&members), listed(&members));
+}
+
+#[test]
+fn what_is_heard_is_new_known_or_ignored() {
+    let long = format!("http://{}:1", "x".repeat(246));
+    let too_long = format!("http://{}:1", "x".repeat(247));
+    for (told, new, ignored) in [
+        (vec![], vec![], 0),
+        (vec!["http://a:1"], vec!["http://a:1"], 0),
+        (vec!["http://a:1", "http://a:1", "http://a:1/"], vec!["http://a:1"], 0),
+        (vec![OWN, "http://own:1/", "http://known:1"], vec![], 0),
+        (vec!["", "nonsense", "https://a:1", "http://u@a:1", "http://a:1/p", "http://a:1?q"], vec![], 6),
+        (vec![&long, &too_long], vec![&*long], 1),
+    ] {
+        let mut members = server(&["http://known:1"], 60);
+        let heard = members.told(told.clone(), Duration::ZERO);
+        assert_eq!(heard.new.iter().map(PeerUrl::as_str).collect::<Vec<_>>(), new, "{told:?}");
+        assert_eq!(heard.ignored, ignored, "{told:?}");
+    }
+}
+
+#[test]
+fn a_push_an_answer_and_the_list_are_bounded() {
+    let mut members = server(&["http://a:1"], 60);
+    let heard = members.told(urls(1..=2000), Duration::ZERO);
+    assert_eq!((heard.new.len(), heard.ignored), (MAX_PUSHED, 2000 - MAX_PUSHED));
+    let heard = members.answered(&url("http://a:1"), urls(1001..=6000), Duration::ZERO);
+    assert_eq!(heard.new.len(), MAX_PEERS - 2 - MAX_PUSHED);
+    let (taken, known) = (MAX_ANSWERED, 24);
+    assert_eq!(heard.ignored, 5000 - taken + (taken - known - heard.new.len()));
+    assert_eq!(members.listed().count(), MAX_PEERS);
+    let pushed = pushed(&members);
+    assert_eq!((pushed.len(), pushed[0], pushed[MAX_PUSHED - 1]), (MAX_PUSHED, OWN, "http://peer:4094"));
+    assert_eq!(pushed.iter().collect::<HashSet<_>>().len(), MAX_PUSHED);
+}
+
+#[test]
+fn on_a_full_list_the_dead_make_room() {
+    let (mut members, now) = with_a_dead_peer();
+    let many = urls(1..=MAX_PEERS);
+    for part in many.chunks(MAX_PUSHED) {
+        members.told(part, now);
+    }
+    assert_eq!(members.listed().count(), MAX_PEERS);
+    assert!(!members.places.contains_key("http://dead:1"));
+    assert_eq!(members.told(["http://late:1"], now), Heard { ignored: 1, ..Heard::default() });
+    assert_eq!(members.places.len(), members.peers.len());
+    assert!(members.places.iter().all(|(url, &place)| members.peers[place].url == *url));
+}
+
+#[test]
+fn joining_asks_all_that_are_named_or_learnt_side_by_side_until_none_is_left() {
+    let mut members = server(&["http://a:1", "http://b:1", OWN], 3600);
+    let now = Duration::ZERO;
+    assert_eq!(due(&mut members, now), ["http://a:1", "http://b:1"]);
+    assert_eq!(due(&mut members, now), NONE, "both are being asked");
+    members.answered(&url("http://a:1"), ["http://b:1", "http://c:1", OWN], now);
+    assert_eq!(due(&mut members, now), ["http://c:1"]);
+    members.told(["http://d:1"], now);
+    assert_eq!(due(&mut members, now), ["http://d:1"]);
+    for peer in ["http://c:1", "http://d:1", "http://b:1"] {
+        members.answered(&url(peer), [OWN], now);
+    }
+    members.told(["http://e:1"], now);
+    assert_eq!(due(&mut members, now), NONE, "joining is over");
+}
+
+#[test]
+fn a_server_that_was_given_nobody_joins_when_somebody_calls() {
+    let mut members = server(&[], 3600);
+    assert_eq!(due(&mut members, Duration::ZERO), NONE);
+    members.told(["http://a:1", "http://b:1", OWN], seconds(9));
+    assert_eq!(due(&mut members, seconds(9)), ["http://a:1", "http://b:1"]);
+}
+
+#[test]
+fn few_calls_are_begun_at_once_and_hanging_ones_delay_nobody() {
+    let mut members = server(&["http://a:1"], 0);
+    members.told(urls(1..=1000), Duration::ZERO);
+    let mut now = Duration::ZERO;
+    let mut hanging = 0;
+    while hanging < MAX_ASKED_AT_ONCE {
+        let due = members.due(now);
+        assert_eq!(due.len(), MAX_LIVELY, "at {now:?}");
+        hanging += due.len();
+        assert_eq!(members.due(now), []);
+        if hanging < MAX_ASKED_AT_ONCE {
+            assert_eq!(members.next_due(), Some(now + HANGING));
+            now += HANGING;
+        }
+    }
+    assert_eq!(members.next_due(), None);
+    assert_eq!(members.due(now + seconds(29)), []);
+    members.failed(&url("http://a:1"), now + seconds(29));
+    assert_eq!(members.due(now + seconds(29)).len(), 1);
+}
+
+#[test]
+fn a_named_peer_is_tried_with_growing_pauses_until_it_has_answered_once() {
+    for announce in [0, 60] {
+        let mut members = server(&["http://a:1"], announce);
+        let up = seconds(600);
+        let calls = run(&mut members, seconds(900), |_, now| (now > up).then(Vec::new));
+        let pauses: Vec<f64> = pauses(&calls, "http://a:1").into_iter().take(12).collect();
+        for (pause, doubled) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 48.0, 48.0, 48.0]) {
+            assert!((doubled..=doubled * 1.25).contains(pause), "{pauses:?}");
+        }
+        assert_eq!(listed(&members), [OWN, "http://a:1"]);
+        if announce == 0 {
+            assert_eq!(calls_to(&calls, "http://a:1").iter().filter(|&&at| at > 600.0).count(), 1);
+        }
+    }
+}
+
+#[test]
+fn without_announcements_an_idle_server_has_nothing_to_do() {
+    let mut members = server(&["http://a:1"], 0);
+    let calls = run(&mut members, seconds(9), |peer, _| (peer.as_str() == "http://a:1").then(|| vec!["http://b:1"]));
+    assert_eq!(calls.len(), 2);
+    assert_eq!(members.next_due(), None);
+    assert_eq!(listed(&members), [OWN, "http://a:1", "http://b:1"], "b is not tried again, so it is not found dead");
+}
+
+#[test]
+fn three_failures_in_a_row_a_minute_or_more_apart_make_a_peer_dead() {
+    for (failures, is_dead) in [
+        (vec![0, 60, 120], true),
+        (vec![0, 59, 60, 61, 119], false),
+        (vec![0, 30, 60, 90, 120], true),
+        (vec![0, 1, 2, 3, 4, 5], false),
+        (vec![0, 1000], false),
+    ] {
+        let mut members = server(&["http://a:1"], 0);
+        let mut reported = Vec::new();
+        for &at in &failures {
+            members.agenda.plan(1, seconds(at));
+            assert_eq!(due(&mut members, seconds(at)), ["http://a:1"]);
+            reported.push(members.failed(&url("http://a:1"), seconds(at)));
+        }
+        assert_eq!(reported.iter().filter(|&&dead| dead).count(), usize::from(is_dead), "{failures:?}");
+        let expected = if is_dead { vec![OWN] } else { vec![OWN, "http://a:1"] };
+        assert_eq!(listed(&members), expected, "{failures:?}");
+        assert_eq!(pushed(&members), expected, "{failures:?}");
+    }
+}
+
+#[test]
+fn an_answer_between_failures_begins_the_count_again() {
+    let mut members = server(&["http://a:1"], 0);
+    for (at, answers) in [(0, false), (60, false), (120, true), (180, false), (240, false)] {
+        members.agenda.plan(1, seconds(at));
+        members.due(seconds(at));
+        if answers {
+            members.answered(&url("http://a:1"), NONE, seconds(at));
+        } else {
+            assert!(!members.failed(&url("http://a:1"), seconds(at)));
+        }
+    }
+    assert_eq!(listed(&members), [OWN, "http://a:1"]);
+}
+
+#[test]
+fn a_dead_peer_is_tried_ever_more_rarely_and_back_once_it_answers() {
+    let mut members = server(&["http://a:1"], 60);
+    let died = seconds(100);
+    let back = seconds(4 * 3600);
+    let calls = run(&mut members, seconds(6 * 3600), |peer, now| match peer.as_str() {
+        "http://b:1" if now > died && now < back => None,
+        _ => Some(vec!["http://b:1"]),
+    });
+    let tried: Vec<f64> = calls_to(&calls, "http://b:1").into_iter().skip_while(|&at| at <= 100.0).collect();
+    let mut pauses = tried.windows(2).map(|pair| (pair[1] - pair[0]) / 60.0);
+    for (minutes, why) in
+        [(1, "retry"), (1, "retry"), (2, "dead"), (4, "dead"), (8, "dead"), (15, "dead"), (15, "dead")]
+    {
+        let (pause, least) = (pauses.next().unwrap(), f64::from(minutes));
+        // The trial waits for the next announcement.
+        assert!((least..least * 1.25 + 1.1).contains(&pause), "{why}: {pause} instead of {least} minutes");
+    }
+    let first_answer = tried.iter().find(|&&at| at >= back.as_secs_f64()).unwrap();
+    assert!(first_answer - back.as_secs_f64() < 20.0 * 60.0);
+    assert_eq!(listed(&members), [OWN, "http://a:1", "http://b:1"]);
+}
+
+#[test]
+fn the_word_of_others_does_not_bring_back_the_dead() {
+    let (mut members, now) = with_a_dead_peer();
+    for list in [vec!["http://dead:1"], vec!["http://a:1", "http://dead:1"]] {
+        assert_eq!(members.told(list, now), Heard::default());
+        assert_eq!(listed(&members), [OWN, "http://a:1"]);
+    }
+    let heard = members.answered(&url("http://a:1"), ["http://dead:1"], now);
+    assert_eq!(heard, Heard::default());
+    assert_eq!(pushed(&members), [OWN, "http://a:1"]);
+}
+
+#[test]
+fn a_dead_peer_that_calls_is_tried_at_once_but_once_a_minute_at_most() {
+    let (mut members, mut now) = with_a_dead_peer();
+    members.announce = None;
+    members.announce_at = None;
+    let dead = url("http://dead:1");
+    members.told(["http://a:1", "http://dead:1"], now);
+    assert_eq!(members.next_due(), None, "only the first on a list speaks for itself");
+    for calls_while_tried in [true, false] {
+        now += seconds(200);
+        members.told([&dead], now);
+        members.told([&dead], now);
+        assert_eq!(due(&mut members, now), ["http://dead:1"]);
+        if calls_while_tried {
+            members.told([&dead], now);
+            assert_eq!(members.due(now), []);
+            members.failed(&dead, now);
+        } else {
+            members.failed(&dead, now);
+            assert_eq!(members.next_due(), None);
+            members.told([&dead], now + seconds(1));
+        }
+        let next = members.next_due().unwrap();
+        assert!(next >= now + APART && next <= now + APART * 5 / 4, "{next:?} after {now:?}");
+        assert_eq!(due(&mut members, next), ["http://dead:1"]);
+        members.failed(&dead, next);
+        now = next;
+    }
+    now += seconds(100);
+    members.told([&dead], now);
+    members.due(now);
+    assert!(members.answered(&dead, NONE, now).back);
+    assert_eq!(listed(&members), [OWN, "http://a:1", "http://dead:1"]);
+}
+
+#[test]
+fn a_dead_peer_that_answers_has_us_try_the_dead_on_its_list() {
+    let mut members = server(&["http://a:1", "http://b:1", "http://c:1", "http://d:1"], 0);
+    for at in [0, 60, 120] {
+        (2..=4).for_each(|place| members.agenda.plan(place, seconds(at)));
+        for peer in members.due(seconds(at)) {
+            match peer.as_str() {
+                "http://a:1" => _ = members.answered(&peer, NONE, seconds(at)),
+                _ => _ = members.failed(&peer, seconds(at)),
+            }
+        }
+    }
+    assert_eq!(listed(&members), [OWN, "http://a:1"]);
+    // As if they had not been named, which alone would have them tried now and then.
+    (2..=4).for_each(|place| members.agenda.plan(place, seconds(9000)));
+    members.agenda.plan(2, seconds(300));
+    for place in [3, 4] {
+        members.agenda.plan(place, seconds(200));
+    }
+    assert_eq!(members.due(seconds(200)).len(), 2);
+    for peer in ["http://c:1", "http://d:1"] {
+        members.peers[members.places[peer]].trouble.as_mut().unwrap().named = false;
+        members.failed(&url(peer), seconds(200));
+    }
+    assert_eq!(due(&mut members, seconds(300)), ["http://b:1"]);
+    let heard = members.answered(&url("http://b:1"), ["http://c:1", "http://b:1"], seconds(300));
+    assert!(heard.back);
+    assert_eq!(due(&mut members, seconds(300)), ["http://c:1"], "d was not on its list");
+    assert_eq!(listed(&members), [OWN, "http://a:1", "http://b:1"]);
+}
+
+#[test]
+fn each_period_three_of_the_living_are_called_and_none_twice() {
+    for known in [1, 2, 3, 10, 500] {
+        let mut members = server(&["http://peer:1"], 60);
+        members.told(urls(1..=known), Duration::ZERO);
+        let all: Vec<String> = members.listed().map(ToString::to_string).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        run(&mut members, seconds(200), |_, _| Some(all.clone()));
+        let mut turn = Vec::new();
+        for _ in 0..known.div_ceil(3) {
+            let at = members.announce_at.unwrap();
+            let called = due(&mut members, at);
+            assert_eq!(called.len(), known.min(CALLS_A_PERIOD));
+            assert_eq!(called.iter().collect::<HashSet<_>>().len(), called.len());
+            for peer in &called {
+                members.answered(&url(peer), all.clone(), at);
+            }
+            turn.extend(called);
+            let next = members.announce_at.unwrap();
+            assert!(next >= at + seconds(60) * 7 / 8 && next <= at + seconds(60) * 9 / 8, "{next:?} after {at:?}");
+        }
+        // Nobody waits for more than this turn and the next.
+        let missed = known - turn.iter().collect::<HashSet<_>>().len();
+        assert!(missed <= known / 2 + CALLS_A_PERIOD, "{missed} of {known} were not called");
+    }
+}
+
+#[test]
+fn servers_that_are_started_together_do_not_march_in_step() {
+    let first = |seed| {
+        let mut members = Membership::new(url(OWN), vec![], Some(seconds(60)), Duration::ZERO, seed);
+        let first = members.announce_at.unwrap();
+        members.due(first);
+        (first, members.announce_at.unwrap().saturating_sub(first))
+    };
+    let starts: HashSet<u64> = (0..60).map(|seed| first(seed).0.as_secs() / 6).collect();
+    assert!(starts.len() >= 9, "{starts:?}");
+    assert_ne!(first(1).1, first(2).1);
+}
+
+#[test]
+fn in_a_period_one_call_goes_to_the_dead_and_the_rest_to_the_living() {
+    let (mut members, _) = with_a_dead_peer();
+    members.told(["http://b:1", "http://c:1", "http://d:1"], seconds(240));
+    let now = seconds(3600);
+    let called = due(&mut members, now);
+    assert_eq!(called.len(), CALLS_A_PERIOD);
+    assert!(called.contains(&"http://dead:1".to_owned()), "{called:?}");
+}
+
+#[test]
+fn a_peer_that_an_answer_leaves_out_is_called_next() {
+    let mut members = server(&["http://peer:1"], 60);
+    members.told(urls(1..=300), Duration::ZERO);
+    let all = urls(1..=300);
+    let all: Vec<&str> = all.iter().map(PeerUrl::as_str).collect();
+    run(&mut members, seconds(120), |_, _| Some(all.clone()));
+    let at = members.announce_at.unwrap();
+    let called = members.due(at);
+    let left_out = all.iter().rev().find(|url| called.iter().all(|peer| peer.as_str() != **url)).unwrap();
+    let rest: Vec<&str> = all.iter().copied().filter(|url| url != left_out).collect();
+    for peer in called {
+        members.answered(&peer, &*rest.iter().map(|text| url(text)).collect::<Vec<_>>(), at);
+    }
+    let at = members.announce_at.unwrap();
+    let called = due(&mut members, at);
+    assert_eq!(called.len(), CALLS_A_PERIOD);
+    assert!(called.contains(&(*left_out).to_owned()), "{left_out} is not among {called:?}");
+    assert!(listed(&members).contains(left_out), "only its own failures make it dead");
+}
+
+#[test]
+fn hundreds_that_die_together_are_all_doubted_soon() {
+    let mut members = server(&["http://peer:1"], 60);
+    members.told(urls(1..=300), Duration::ZERO);
+    let (all, living) = (urls(1..=300), urls(1..=100));
+    let texts = |urls: &'static [PeerUrl]| urls.iter().map(PeerUrl::as_str).collect::<Vec<_>>();
+    let (all, living) = (texts(all.leak()), texts(living.leak()));
+    run(&mut members, seconds(120), |peer, now| match now {
+        now if now < seconds(60) => Some(all.clone()),
+        _ => living.contains(&peer.as_str()).then(|| living.clone()),
+    });
+    run(&mut members, seconds(1200), |peer, _| living.contains(&peer.as_str()).then(|| living.clone()));
+    assert_eq!(members.listed().count(), 101);
+}
+
+#[test]
+fn who_was_not_asked_cannot_answer_or_fail() {
+    let mut members = server(&[], 60);
+    assert!(!members.failed(&url("http://a:1"), Duration::ZERO));
+    members.told(["http://a:1"], Duration::ZERO);
+    assert!(!members.failed(&url("http://a:1"), Duration::ZERO));
+    assert_eq!(members.answered(&url("http://b:1"), ["http://c:1"], Duration::ZERO).new, [url("http://c:1")]);
+    assert_eq!(listed(&members), [OWN, "http://a:1", "http://c:1"]);
+}
+
+#[test]
+fn who_is_being_asked_is_not_planned_again() {
+    let mut agenda = Agenda::default();
+    agenda.plan(1, seconds(5));
+    agenda.plan(1, seconds(3));
+    assert_eq!(agenda.first(), Some(seconds(3)));
+    assert_eq!(agenda.take_due(seconds(9)), [1]);
+    agenda.plan(1, seconds(9));
+    assert_eq!((agenda.first(), agenda.take_due(seconds(9))), (None, vec![]));
+    assert!(agenda.finish(1) && !agenda.finish(1));
+    agenda.plan(1, seconds(9));
+    assert_eq!(agenda.take_due(seconds(9)), [1]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Told(Vec<usize>),
+    End(usize, Option<Vec<usize>>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let list = || proptest::collection::vec(0_usize..12, 0..6);
+    let step = prop_oneof![
+        (0_u64..100).prop_map(Step::Wait),
+        list().prop_map(Step::Told),
+        (0_usize..9, proptest::option::of(list())).prop_map(|(which, answer)| Step::End(which, answer)),
+    ];
+    proptest::collection::vec(step, 0..300)
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_nobody_is_asked_twice_at_once_and_we_never(steps in steps(), named in 0_usize..4, announce in 0_u64..90) {
+        let name = |number: &usize| if *number == 0 { OWN.to_owned() } else { format!("http://p:{number}") };
+        let named: Vec<PeerUrl> = (0..named).map(|number| url(&name(&number))).collect();
+        let mut members = Membership::new(url(OWN), named, Some(seconds(announce)), Duration::ZERO, 3);
+        let mut now = Duration::ZERO;
+        let mut asked: Vec<PeerUrl> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Wait(pause) => now += seconds(pause),
+                Step::Told(list) => {
+                    let list: Vec<String> = list.iter().map(name).collect();
+                    members.told(list.iter().map(String::as_str), now);
+                }
+                Step::End(_, _) if asked.is_empty() => {}
+                Step::End(which, answer) => {
+                    let peer = asked.remove(which % asked.len());
+                    match answer {
+                        Some(list) => {
+                            let list: Vec<String> = list.iter().map(name).collect();
+                            members.answered(&peer, list.iter().map(String::as_str), now);
+                        }
+                        None => _ = members.failed(&peer, now),
+                    }
+                }
+            }
+            let is_due = members.next_due().is_some_and(|at| at <= now);
+            let announces = members.announce_at.is_some_and(|at| at <= now);
+            let due = members.due(now);
+            prop_assert_eq!(is_due, !due.is_empty() || announces);
+            prop_assert!(members.next_due().is_none_or(|at| at > now));
+            for peer in due {
+                prop_assert!(peer.as_str() != OWN && !asked.contains(&peer), "{} of {:?}", peer, asked);
+                asked.push(peer);
+            }
+            let listed = listed(&members);
+            prop_assert_eq!(listed[0], OWN);
+            prop_assert_eq!(listed.iter().collect::<HashSet<_>>().len(), listed.len());
+            prop_assert!(members.peers.iter().all(|peer| listed.contains(&peer.url.as_str()) != peer.death().is_some()));
+        }
+    }
+}
