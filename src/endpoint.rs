@@ -132,9 +132,10 @@ impl Crew {
         }
     }
 
-    /// Answers one request. The body is read first, always: dropping a request allocates what is left of it.
+    /// Answers one request. The body, which the door has bounded, is read first, always: dropping a request allocates
+    /// what is left of it.
     fn serve(&self, mut request: Request) {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
         let read = request.as_reader().read_to_end(&mut body);
         let line = header(&request, "X-Door").and_then(|value| value.split_once(' '));
         let answer = match (read, line.and_then(|(id, address)| Some((id.parse::<u64>().ok()?, address)))) {
