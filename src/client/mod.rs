@@ -22,7 +22,7 @@ use crate::{
     cli,
     error::Error,
     peers::{PeerList, PeerUrl},
-    progress::Waiting,
+    progress::{self, Waiting},
     proof::Password,
     remote::Caller,
     signals,
@@ -70,7 +70,8 @@ fn ask_for_peers(caller: &Caller, first: &PeerUrl) -> Result<PeerList, Error> {
     }
     let ignored = peers.merge(told.iter().map(String::as_str));
     if ignored > 0 {
-        log::warn!("ignored {ignored} peers of which {first} told: no http://HOST:PORT, or too many");
+        let ignored = progress::count(ignored, "peer");
+        log::warn!("ignored {ignored} of which {first} told: no http://HOST:PORT, or too many");
     }
     Ok(peers)
 }
