@@ -93,7 +93,12 @@ pub(crate) fn reason(error: &io::Error) -> String {
     let text = text.trim_start_matches("failed to lookup address information: ");
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain([second]).chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// What a peer means by an HTTP status other than 200. Ours refuse with 408 to 431 what is no call, and with 500 and 503

@@ -153,7 +153,7 @@ impl Node {
 /// Says in the log whom one has heard of, and from whom.
 pub(crate) fn log_heard(heard: &Heard, from: &dyn Display) {
     for peer in &heard.new {
-        log::info!("{peer} joined, says {from}");
+        log::info!("new peer {peer}, says {from}");
     }
     if heard.ignored > 0 {
         let ignored = progress::count(heard.ignored, "peer");

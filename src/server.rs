@@ -75,6 +75,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     gossip::start(members, caller.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
 
     ended.recv().expect("the thread that waits for signals lives as long as the server");
+    log::info!("stopped by a signal");
     let _ = news.send(News::Over);
     caller.shut_down();
     door.close();

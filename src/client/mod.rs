@@ -39,7 +39,10 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
     let caller = Caller::new(password, options.common.silence, schedule::MAX_CALLS_PER_PEER);
     let interruption = Interruption::watch(&caller)?;
     let peers = match ask_for_peers(&caller, &options.url) {
-        Err(_) if interruption.has_come() => return Ok(interruption.exit_code()),
+        Err(_) if interruption.has_come() => {
+            log::info!("interrupted");
+            return Ok(interruption.exit_code());
+        }
         peers => peers?,
     };
     let listings = Listings::ask(&caller, peers.as_slice(), &options.url, &options.pattern, &interruption);
