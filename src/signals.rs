@@ -3,10 +3,11 @@
 //! The first signal asks the program to end by itself; it is given a moment for that, and a second signal ends it at
 //! once. So nothing has to be polled, and nothing that hangs can keep the program alive.
 
-use std::{io, process, thread, time::Duration};
+use std::{io, process, sync::Arc, thread, time::Duration};
 
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
+    flag,
     iterator::Signals,
 };
 
@@ -20,6 +21,8 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// that it ended: 130 after ctrl-c, 143 after SIGTERM. A program that still runs after the grace exits with the status
 /// that `end` gives.
 pub(crate) fn watch(end: impl FnOnce(u8) -> u8 + Send + 'static) -> io::Result<()> {
+    // A file that would grow beyond the limit of the process is an error of that file, and no reason to die.
+    flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new(ENDING)?;
     let watch = move || {
         let Some(signal) = signals.forever().next() else { return };
