@@ -30,6 +30,9 @@ use ureq::{
 /// A peer that sends fewer bytes within the silence limit is silent.
 const SIGN_OF_LIFE: u64 = 1024;
 
+/// A wait that lasts so much longer than was asked for was not spent waiting.
+const OVERSLEPT: Duration = Duration::from_millis(250);
+
 /// How long an address that was found for a host is believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(60);
 
@@ -121,17 +124,26 @@ impl<T: Transport> Transport for Watched<T> {
 
     fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, ureq::Error> {
         self.was_used = true;
-        let call = Call::current();
-        let left = self.limit.saturating_sub(call.waited + call.since.elapsed());
-        if left.is_zero() {
-            return Err(silent(self.limit).into());
+        loop {
+            let call = Call::current();
+            let left = self.limit.saturating_sub(call.waited + call.since.elapsed());
+            if left.is_zero() {
+                return Err(silent(self.limit).into());
+            }
+            timeout.after = left.into();
+            let asked = Instant::now();
+            match self.transport.await_input(timeout) {
+                // This process was stopped for a while (ctrl-z); what came meanwhile is there to be read.
+                Err(ureq::Error::Timeout(_)) if asked.elapsed() > left + OVERSLEPT => {
+                    Call::change(|call| (call.waited, call.since) = (Duration::ZERO, Instant::now()));
+                }
+                Ok(progress) => {
+                    Call::change(|call| call.is_heard |= progress);
+                    return Ok(progress);
+                }
+                Err(error) => return Err(self.explain(error)),
+            }
         }
-        timeout.after = left.into();
-        let progress = self.transport.await_input(timeout).map_err(|error| self.explain(error))?;
-        if progress && !call.is_heard {
-            Call::change(|call| call.is_heard = true);
-        }
-        Ok(progress)
     }
 
     fn is_open(&mut self) -> bool {
