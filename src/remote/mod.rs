@@ -194,15 +194,17 @@ fn is_break(error: &ureq::Error) -> bool {
 fn copy(body: &mut dyn Read, length: u64, landing: &mut dyn Landing) -> Result<u64, Failure> {
     let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(length).unwrap_or(PIECE_BYTES).max(1))];
     let mut copied = 0;
+    let cut = |copied| Failure::Broken(format!("after {copied} of {length} bytes"));
     loop {
         match body.read(&mut piece) {
             Ok(0) if copied == length => return Ok(copied),
-            Ok(0) => return Err(Failure::Broken(format!("after {copied} of {length} bytes"))),
+            Ok(0) => return Err(cut(copied)),
             Ok(count) => {
                 landing.write_all(&piece[..count]).map_err(Failure::Local)?;
                 copied += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(cut(copied)),
             Err(error) => return Err(Failure::from(error)),
         }
     }
