@@ -39,6 +39,8 @@ pub(super) struct Downloads<'a> {
     arrivals: &'a Arrivals,
     interruption: &'a Interruption,
     names: Catalogue,
+    /// How many names are not here at the beginning.
+    missing: usize,
     progress: Progress,
     begun: Instant,
     state: Mutex<State>,
@@ -51,6 +53,8 @@ struct State {
     saved: usize,
     bytes: u64,
     here: usize,
+    /// Those of them that appeared since the beginning.
+    appeared: usize,
     /// Names that are not here and will not come.
     failed: usize,
     /// Names that are directories where they are.
@@ -60,6 +64,8 @@ struct State {
     is_second_pass: bool,
     /// Whether nothing more can be saved or called from this side.
     is_stopped: bool,
+    /// Whether a name could not be printed.
+    is_output_lost: bool,
     /// Whether a holder of this name, by index, has failed in another way than by calling it a directory.
     has_failed: Vec<bool>,
 }
@@ -80,23 +86,26 @@ impl<'a> Downloads<'a> {
         interruption: &'a Interruption,
         missing: Missing,
     ) -> Self {
-        let progress = Progress::start(missing.schedule.open());
         let has_failed = vec![false; missing.schedule.len()];
+        let (names, here, schedule) = (missing.catalogue, missing.here, missing.schedule);
+        let (missing, begun) = (schedule.open(), Instant::now());
         let state = State {
-            schedule: missing.schedule,
+            schedule,
             saved: 0,
             bytes: 0,
-            here: missing.here,
+            here,
+            appeared: 0,
             failed: 0,
             directories: 0,
             postponed: Vec::new(),
             is_second_pass: false,
             is_stopped: false,
+            is_output_lost: false,
             has_failed,
         };
         let (state, ended) = (Mutex::new(state), Condvar::new());
-        let (begun, names) = (Instant::now(), missing.catalogue);
-        Self { caller, peers, arrivals, interruption, names, progress, begun, state, ended }
+        let progress = Progress::start(missing);
+        Self { caller, peers, arrivals, interruption, names, missing, progress, begun, state, ended }
     }
 
     /// Fetches everything, so many files at once; whether all of it is here now.
@@ -116,7 +125,7 @@ impl<'a> Downloads<'a> {
         }
         self.progress.finish();
         self.report(&state);
-        state.failed == 0 && !state.is_stopped
+        state.failed == 0 && !state.is_stopped && !state.is_output_lost
     }
 
     /// Fetches what the schedule has, so many files at once where descriptors allow it; settles them on this thread.
@@ -188,7 +197,7 @@ impl<'a> Downloads<'a> {
         let fetched = self.caller.fetch(peer, name, &mut landing);
         match fetched.and_then(|bytes| landing.into_partial().map(|partial| (partial, bytes)).map_err(Failure::Local)) {
             Ok(file) => (Attempt::Settled, Some(file)),
-            Err(_) if self.interruption.has_come() => (Attempt::Settled, None),
+            Err(_) if self.interruption.has_come() || self.state().is_stopped => (Attempt::Settled, None),
             Err(Failure::Local(error)) => {
                 self.fail_here(task.name, name, &error);
                 (Attempt::Settled, None)
@@ -248,6 +257,10 @@ impl<'a> Downloads<'a> {
         if !is_file_at_fault {
             state.is_stopped = true;
             state.schedule.stop();
+            drop(state);
+            // What still comes could not be saved either.
+            self.caller.shut_down();
+            self.ended.notify_all();
         }
     }
 
@@ -276,7 +289,7 @@ impl<'a> Downloads<'a> {
             }
             if let Err(error) = results.print(&saved.iter().map(|name| results.name(name) + "\n").collect::<String>()) {
                 log::error!("could not print to standard output: {}", reason(&error));
-                self.state().is_stopped = true;
+                self.state().is_output_lost = true;
             }
         }
     }
@@ -284,7 +297,7 @@ impl<'a> Downloads<'a> {
     /// Leaves what appeared under a name since the run began.
     fn leave_alone(&self, name: &FileName) {
         log::warn!("'{name}' appeared here meanwhile; it is left as it is");
-        self.count(|state| state.here += 1);
+        self.count(|state| (state.here, state.appeared) = (state.here + 1, state.appeared + 1));
     }
 
     /// Counts a file that is done with, for good or ill.
@@ -295,9 +308,14 @@ impl<'a> Downloads<'a> {
 
     fn report(&self, state: &State) {
         let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
-        let directories =
-            if state.directories > 0 { format!(", {} directories", state.directories) } else { String::new() };
-        log::info!("saved {done}, {} already here, {} failed{directories}", state.here, state.failed);
+        let mut done = format!("saved {done}, {} already here, {} failed", state.here, state.failed);
+        let others = self.missing - state.saved - state.appeared - state.failed - state.directories;
+        for (count, what) in [(state.directories, "directories"), (others, "not fetched")] {
+            if count > 0 {
+                done.extend([", ", &count.to_string(), " ", what]);
+            }
+        }
+        log::info!("{done}");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -56,6 +56,7 @@ pub(super) struct Schedule {
     peers: Vec<Peer>,
     /// Names that are neither settled nor out of holders.
     open: usize,
+    is_stopped: bool,
 }
 
 #[derive(Debug)]
@@ -96,6 +97,7 @@ impl Schedule {
             holders: Vec::with_capacity(holders),
             peers: (0..peers).map(|_| Peer::default()).collect(),
             open: 0,
+            is_stopped: false,
         }
     }
 
@@ -125,7 +127,7 @@ impl Schedule {
 
     /// Takes the next task; it counts as under way until [`Schedule::end`] is called with it.
     pub(super) fn next(&mut self) -> Next {
-        if self.open == 0 {
+        if self.open == 0 || self.is_stopped {
             return Next::Over;
         }
         let mut best: Option<(usize, usize, usize)> = None;
@@ -221,9 +223,9 @@ impl Schedule {
         }
     }
 
-    /// Drops whatever still waits.
+    /// Gives nothing more to fetch; what is under way ends as ever.
     pub(super) fn stop(&mut self) {
-        self.open = 0;
+        self.is_stopped = true;
     }
 }
 
@@ -334,6 +336,17 @@ mod tests {
         }
         assert_eq!(attempts, names * peers);
         assert_eq!(schedule.next(), Next::Over);
+    }
+
+    #[test]
+    fn a_stopped_schedule_gives_nothing_and_counts_on() {
+        let mut schedule = schedule(3, &[&[0, 1, 2]]);
+        let (one, other) = (take(&mut schedule), take(&mut schedule));
+        schedule.stop();
+        assert_eq!(schedule.next(), Next::Over);
+        schedule.end(one, Attempt::Settled);
+        schedule.end(other, Attempt::Denied);
+        assert_eq!((schedule.next(), schedule.open()), (Next::Over, 1));
     }
 
     #[test]
