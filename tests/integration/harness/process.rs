@@ -96,7 +96,8 @@ impl Running {
         Self::start_with(dir, command, writer.into())
     }
 
-    fn start_with(dir: &Dir, mut command: Command, stdout: Stdio) -> Self {
+    /// Starts a command whose standard output goes elsewhere.
+    pub(crate) fn start_with(dir: &Dir, mut command: Command, stdout: Stdio) -> Self {
         let temporary = Dir::new();
         if command.get_envs().all(|(variable, _)| variable != "TMPDIR") {
             command.env("TMPDIR", temporary.path());

@@ -133,6 +133,11 @@ impl Reply {
     pub(crate) fn half_behind(self, gate: &Arc<Gate>) -> Self {
         Self { gate: Some((self.bytes.len() / 2, Arc::clone(gate))), ..self }
     }
+
+    /// All of it at once, and what follows, the end of the connection perhaps, only when the gate has been opened.
+    pub(crate) fn ended_behind(self, gate: &Arc<Gate>) -> Self {
+        Self { gate: Some((self.bytes.len(), Arc::clone(gate))), ..self }
+    }
 }
 
 /// Something that answers wait for.

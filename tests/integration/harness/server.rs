@@ -3,7 +3,10 @@
 use std::{
     fmt::{self, Write as _},
     io::{BufRead, BufReader},
-    os::unix::process::ExitStatusExt,
+    os::unix::{
+        fs::chown,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, mpsc},
@@ -20,6 +23,9 @@ use super::{
 
 /// The Python peer, which is the second implementation of the protocol that the tests compare with.
 const PYTHON_PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/peer.py");
+
+/// A user and group without rights, the same on every system.
+const NOBODY: u32 = 65_534;
 
 /// How many lines of a log a failure shows.
 const SHOWN_LINES: usize = 30;
@@ -131,9 +137,24 @@ impl Server {
         Self::start(dir, Command::new(env!("CARGO_BIN_EXE_tinyp2p")), &words)
     }
 
+    /// Starts a program that is ours as a user who may do nothing; only root can.
     #[track_caller]
-    fn start(dir: &Dir, mut command: Command, words: &[String]) -> Self {
+    pub(crate) fn as_nobody(dir: &Dir, program: &Path, words: &[&str]) -> Self {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        let mut command = Command::new(program);
+        command.uid(NOBODY).gid(NOBODY);
         let temporary = Dir::new();
+        chown(temporary.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        Self::start_with(dir, temporary, command, &words)
+    }
+
+    #[track_caller]
+    fn start(dir: &Dir, command: Command, words: &[String]) -> Self {
+        Self::start_with(dir, Dir::new(), command, words)
+    }
+
+    #[track_caller]
+    fn start_with(dir: &Dir, temporary: Dir, mut command: Command, words: &[String]) -> Self {
         command.args(words).current_dir(dir.path()).env("TMPDIR", temporary.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(&mut command);
