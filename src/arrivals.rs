@@ -26,6 +26,7 @@ use crate::names::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
 pub(crate) const MAX_BATCH: usize = 64;
 
 /// How many files of a batch are synced at once: journalling file systems serve several waiting syncs with one commit.
+/// More gained nothing on ext4; `syncfs` before them waits for all that other programs have written, too.
 const SYNCS_AT_ONCE: usize = 16;
 
 /// How long a sync takes where it waits for a disk; more than starting a thread costs. On file systems in memory a

@@ -27,7 +27,7 @@ pub(crate) type Answering = Arc<dyn Fn(&[u8], bool, &str) -> Answer + Send + Syn
 /// The longest path of a private socket in bytes: the system's limit is 104 on macOS and 108 on Linux.
 const MAX_PATH_BYTES: usize = 100;
 
-/// How many idle workers stay for the next calls; what is beyond them ends.
+/// How many workers wait for calls, from the start; after a rush those beyond them end.
 const IDLE_WORKERS: usize = 4;
 
 /// The longest message in bytes that goes back through the line. A longer one is left for the door like a file, so
@@ -64,8 +64,11 @@ impl Endpoint {
             .map_err(|_| io::Error::other("no thread for the private server"))?
             .map_err(io::Error::other)?;
         let crew = Arc::new(Crew { server, answering, handover, free: AtomicUsize::new(0), ended: false.into() });
-        Crew::hire(&crew)?;
-        Ok(Self { path, crew })
+        let endpoint = Self { path, crew };
+        for _ in 0..IDLE_WORKERS {
+            Crew::hire(&endpoint.crew)?;
+        }
+        Ok(endpoint)
     }
 
     /// Where it is called.
@@ -129,9 +132,10 @@ impl Crew {
         }
     }
 
-    /// Answers one request. The body is read first, always: dropping a request allocates what is left of it.
+    /// Answers one request. The body, which the door has bounded, is read first, always: dropping a request allocates
+    /// what is left of it.
     fn serve(&self, mut request: Request) {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
         let read = request.as_reader().read_to_end(&mut body);
         let line = header(&request, "X-Door").and_then(|value| value.split_once(' '));
         let answer = match (read, line.and_then(|(id, address)| Some((id.parse::<u64>().ok()?, address)))) {
@@ -198,4 +202,78 @@ fn text(status: &str, more: &str, text: &str) -> Vec<u8> {
     let mut answer = head(status, "text/plain", text.len() as u64, more);
     answer.extend_from_slice(text.as_bytes());
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::net::UnixStream,
+        sync::Barrier,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    /// Sends one request over a line and returns the answer, whose body is shorter than one read.
+    fn exchange(line: &UnixStream, request: &str) -> String {
+        let mut bytes = [0; 1024];
+        (&*line).write_all(request.as_bytes()).unwrap();
+        let read = io::Read::read(&mut &*line, &mut bytes).unwrap();
+        String::from_utf8(bytes[..read].to_vec()).unwrap()
+    }
+
+    fn wait_until(what: &str, done: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !done() {
+            assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn workers_are_hired_for_a_rush_and_end_after_it() {
+        const RUSH: usize = 20;
+        let private = tempfile::tempdir().unwrap();
+        let barrier = Arc::new(Barrier::new(RUSH));
+        let together = Arc::clone(&barrier);
+        let answering: Answering = Arc::new(move |_, _, _| {
+            // Every call waits for all others, so there must be a worker for each.
+            together.wait();
+            Answer::Message(b"together".to_vec())
+        });
+        let endpoint = Endpoint::start(private.path(), answering, Arc::default()).unwrap();
+        let workers = Arc::downgrade(&endpoint.crew);
+        let lines: Vec<_> = (0..RUSH)
+            .map(|_| {
+                let line = UnixStream::connect(endpoint.path()).unwrap();
+                line.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+                assert!(exchange(&line, "OPTIONS * HTTP/1.1\r\nX-Door: 1 door\r\n\r\n").starts_with("HTTP/1.1 200 "));
+                line
+            })
+            .collect();
+        thread::scope(|scope| {
+            for line in &lines {
+                scope.spawn(|| {
+                    let answer = exchange(line, "POST / HTTP/1.1\r\nX-Door: 1 ::1\r\nContent-Length: 1\r\n\r\n<");
+                    assert!(answer.ends_with("\r\n\r\ntogether"), "{answer}");
+                });
+            }
+        });
+        wait_until("idle workers stay", || workers.strong_count() <= IDLE_WORKERS + 1);
+        drop(endpoint);
+        wait_until("workers outlive their endpoint", || workers.strong_count() == 0);
+        wait_until("the socket is left over", || private.path().read_dir().unwrap().next().is_none());
+    }
+
+    #[test]
+    fn only_the_door_is_answered() {
+        let private = tempfile::tempdir().unwrap();
+        let answering: Answering = Arc::new(|_, _, _| unreachable!());
+        let endpoint = Endpoint::start(private.path(), answering, Arc::default()).unwrap();
+        let line = UnixStream::connect(endpoint.path()).unwrap();
+        for headers in ["", "X-Door: x ::1\r\n", "X-Door: 1\r\n"] {
+            let answer = exchange(&line, &format!("POST / HTTP/1.1\r\n{headers}Content-Length: 1\r\n\r\n<"));
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{headers}: {answer}");
+        }
+    }
 }

@@ -35,7 +35,7 @@ use std::{
 };
 
 use crate::{
-    cli::{Command, Mode},
+    cli::{Command, Instead, Mode},
     error::Error,
     progress::Style,
 };
@@ -46,12 +46,12 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let command = match cli::parse(env::args_os()) {
         Ok(command) => command,
-        Err(text) if !text.use_stderr() => {
-            // Help or version, which was asked for; a closed pipe means that it was enough.
-            let _ = text.print();
+        Err(Instead::Text(text)) => {
+            // A closed pipe means that it was enough.
+            let _ = write!(io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
-        Err(error) => return fail(&cli::explain(&error), USAGE),
+        Err(Instead::Complaint(text)) => return fail(&text, USAGE),
     };
     run(command).unwrap_or_else(|error| fail(&error.to_string(), 1))
 }

@@ -234,7 +234,7 @@ impl Membership {
         } else if failures >= ATTEMPTS && !again {
             let pause = doubled(APART, failures - ATTEMPTS + 1, LONGEST_PAUSE);
             trouble.rests_until = now + jittered(pause, &mut self.random);
-        } else if self.announce.is_some() {
+        } else if again || self.announce.is_some() {
             self.agenda.plan(place, now + jittered(APART, &mut self.random));
         }
         if failures == 1 {

@@ -218,6 +218,13 @@ mod tests {
     }
 
     #[test]
+    fn a_set_of_urls_can_be_asked_for_a_text() {
+        let set: HashSet<PeerUrl> = ["http://a:1", "http://b:1/"].map(|text| text.try_into().unwrap()).into();
+        assert!(set.contains("http://a:1") && set.contains("http://b:1"));
+        assert!(!set.contains("http://b:1/") && !set.contains("nonsense"));
+    }
+
+    #[test]
     fn a_list_keeps_order_names_none_twice_and_is_bounded() {
         let mut list = PeerList::default();
         let ignored = list.merge(["http://b:1", "http://a:1", "nonsense", "http://b:1/", "ftp://c:1"]);

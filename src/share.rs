@@ -83,13 +83,11 @@ impl Share {
         let mut census = Census::default();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            let Some(size) = fs::metadata(entry.path()).ok().filter(Metadata::is_file).map(|found| found.len()) else {
-                continue;
-            };
+            let Some(found) = look_at(&entry).ok().filter(Metadata::is_file) else { continue };
             match FileName::from_bytes(entry.file_name().as_bytes()) {
                 Ok(name) => {
                     census.files += 1;
-                    census.bytes += size;
+                    census.bytes += found.len();
                     census.hidden += u64::from(name.as_str().starts_with('.'));
                 }
                 Err(BadName::Partial) => {}
@@ -102,9 +100,15 @@ impl Share {
 
 /// Whether an entry is a regular file or a symbolic link to one. Most directories tell without a look at the file.
 fn is_shareable(entry: &DirEntry) -> bool {
-    entry.file_type().is_ok_and(|kind| {
-        kind.is_file() || kind.is_symlink() && fs::metadata(entry.path()).is_ok_and(|target| target.is_file())
-    })
+    entry
+        .file_type()
+        .is_ok_and(|kind| kind.is_file() || kind.is_symlink() && look_at(entry).is_ok_and(|target| target.is_file()))
+}
+
+/// What an entry is or links to.
+fn look_at(entry: &DirEntry) -> io::Result<Metadata> {
+    // An entry's own metadata need no walk along the path, but show a link as a link.
+    if entry.file_type()?.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() }
 }
 
 fn demand_regular(found: &Metadata) -> io::Result<()> {

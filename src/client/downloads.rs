@@ -307,15 +307,18 @@ impl<'a> Downloads<'a> {
     }
 
     fn report(&self, state: &State) {
+        let State { here, failed, directories, .. } = state;
+        let how = if self.interruption.has_come() { "interrupted: saved" } else { "saved" };
         let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
-        let mut done = format!("saved {done}, {} already here, {} failed", state.here, state.failed);
-        let others = self.missing - state.saved - state.appeared - state.failed - state.directories;
-        for (count, what) in [(state.directories, "directories"), (others, "not fetched")] {
+        let mut done = format!("{how} {done}, {here} already here, {failed} failed");
+        let others = self.missing - state.saved - state.appeared - failed - directories;
+        for (count, what) in [(*directories, "directories"), (others, "not fetched")] {
             if count > 0 {
                 done.extend([", ", &count.to_string(), " ", what]);
             }
         }
-        log::info!("{done}");
+        let is_nothing = self.missing + here == 0 && !self.interruption.has_come();
+        log::info!("{done}{}", if is_nothing { "; nobody has a matching file" } else { "" });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -327,7 +330,7 @@ impl<'a> Downloads<'a> {
 /// none.
 struct Arriving<'a> {
     arrivals: &'a Arrivals,
-    progress: FileProgress<'a>,
+    progress: FileProgress,
     partial: Option<Partial>,
 }
 

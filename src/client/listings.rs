@@ -6,7 +6,7 @@
 use std::{
     io,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -20,6 +20,7 @@ use crate::{
     names::{FileName, Shown},
     pattern::Pattern,
     peers::PeerUrl,
+    progress::Waiting,
     remote::Caller,
 };
 
@@ -72,6 +73,11 @@ impl Listings {
         let next = AtomicUsize::new(0);
         let is_anyone_silent = AtomicBool::new(false);
         let failures = Mutex::new(Vec::new());
+        let answered = Arc::new(AtomicUsize::new(0));
+        let (all, counted) = (peers.len(), Arc::clone(&answered));
+        let waiting = Waiting::start(move || {
+            format!("waiting for {} of {all} peers to list their files", all - counted.load(Ordering::Relaxed))
+        });
         // A call may take a second descriptor while the name of its host is looked up.
         let readers = peers.len().min(MAX_ASKED_AT_ONCE).min(descriptors::available() / 2).max(1);
         let intake = Intake::new(peers.len(), MAX_MEMORY - readers * READER_BYTES);
@@ -94,6 +100,7 @@ impl Listings {
                     is_anyone_silent.fetch_or(failure.is_no_answer(), Ordering::Relaxed);
                     failures.lock().unwrap_or_else(PoisonError::into_inner).push((index, failure));
                 }
+                answered.fetch_add(1, Ordering::Relaxed);
             }
         };
         thread::scope(|scope| {
@@ -107,6 +114,7 @@ impl Listings {
             }
             ask_in_turn();
         });
+        drop(waiting);
         let mut is_first_lost = false;
         let mut lose = |index: usize, failure| {
             let peer: &PeerUrl = &peers[index];

@@ -22,6 +22,7 @@ use crate::{
     cli,
     error::Error,
     peers::{PeerList, PeerUrl},
+    progress::Waiting,
     proof::Password,
     remote::Caller,
     signals,
@@ -58,7 +59,10 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
 
 /// The peers of which the first server knows, itself among them.
 fn ask_for_peers(caller: &Caller, first: &PeerUrl) -> Result<PeerList, Error> {
+    let asked = first.clone();
+    let waiting = Waiting::start(move || format!("waiting for {asked} to name its peers"));
     let told = caller.merge(first, []).map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
+    drop(waiting);
     let mut peers = PeerList::default();
     if !told.iter().any(|peer| peer == first.as_str()) {
         // The original is not on its own list before another peer has told it of itself.

@@ -202,8 +202,9 @@ fn converse(guest: &Guest, house: &House, unread: &mut Vec<u8>) -> Result<bool, 
         Err(Missing::Refused(refusal)) => return refuse(guest, refusal),
     };
     guest.enter(Phase::Working);
+    let turn = body.is_long().then(|| house.turns.take());
     let called = call(guest, house, &head, &body.bytes);
-    drop(body);
+    drop((body, turn));
     let (reply, left) = match called {
         Ok(answer) => answer,
         Err(error) => {
@@ -226,7 +227,7 @@ fn read_request<'a>(guest: &Guest, house: &'a House, unread: &mut Vec<u8>) -> Re
     Ok((head, body))
 }
 
-/// Passes a call on. A line that served before may have died since; then another is tried, once.
+/// Passes a call on. A line that served before may have died since; then others are tried, a new one last.
 fn call(guest: &Guest, house: &House, head: &Head, body: &[u8]) -> io::Result<(Reply, Option<handover::Body>)> {
     let address = guest.address.to_string();
     loop {

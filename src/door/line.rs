@@ -6,13 +6,12 @@
 //! old one lives until its last line ends.
 
 use std::{
-    fmt::Write as _,
-    io::{self, Read, Write as _},
+    io::{self, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -107,8 +106,7 @@ impl Line {
     fn greet(&self) -> io::Result<()> {
         self.stream.set_read_timeout(Some(GREETING))?;
         self.stream.set_write_timeout(Some(GREETING))?;
-        let mut greeting = String::new();
-        write!(greeting, "OPTIONS * HTTP/1.1\r\nX-Door: {} door\r\n\r\n", self.id).expect("a string takes all");
+        let greeting = format!("OPTIONS * HTTP/1.1\r\nX-Door: {} door\r\n\r\n", self.id);
         (&*self.stream).write_all(greeting.as_bytes())?;
         self.read_reply()?;
         self.stream.set_read_timeout(None)?;
@@ -242,7 +240,7 @@ impl Lines {
             if !exchange.opening && exchange.open.len() + exchange.moving < self.most {
                 break;
             }
-            exchange = self.changed.wait(exchange).unwrap_or_else(std::sync::PoisonError::into_inner);
+            exchange = self.changed.wait(exchange).unwrap_or_else(PoisonError::into_inner);
         }
         exchange.opening = true;
         exchange.moving += 1;

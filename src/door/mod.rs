@@ -12,6 +12,7 @@ mod pulse;
 mod request;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     io,
@@ -25,7 +26,7 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 pub(crate) use self::line::StartEndpoint;
-use self::{guests::Guests, line::Lines, request::Budget};
+use self::{guests::Guests, line::Lines, request::Budget, turns::Turns};
 use crate::{descriptors, handover::Handover};
 
 /// How many connections the kernel holds until they are accepted.
@@ -83,6 +84,7 @@ struct House {
     lines: Lines,
     handover: Arc<Handover>,
     budget: Budget,
+    turns: Turns,
     silence: Duration,
 }
 
@@ -116,6 +118,7 @@ impl Door {
             lines: Lines::new(start_endpoint, most_lines)?,
             handover,
             budget: Budget::new(),
+            turns: Turns::new(),
             silence,
         });
         let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();

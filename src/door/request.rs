@@ -21,7 +21,7 @@ const MAX_BODY: usize = 1024 * 1024;
 const SMALL_BODY: usize = 16 * 1024;
 
 /// What all long bodies together may hold in bytes.
-const BODY_BUDGET: usize = 32 * 1024 * 1024;
+const BODY_BUDGET: usize = 16 * 1024 * 1024;
 
 /// A long body takes its share of the budget in pieces of this size in bytes, as it arrives.
 const BODY_PIECE: usize = 64 * 1024;
@@ -249,6 +249,11 @@ pub(super) struct Body<'a> {
 }
 
 impl Body<'_> {
+    /// Whether it has a share of the budget.
+    pub(super) fn is_long(&self) -> bool {
+        self.share > 0
+    }
+
     fn grow(&mut self, bytes: usize) -> Result<(), Missing> {
         let take = |left: usize| left.checked_sub(bytes);
         match self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {

@@ -298,15 +298,20 @@ fn a_dead_peer_that_calls_is_tried_at_once_but_once_a_minute_at_most() {
     let dead = url("http://dead:1");
     members.told(["http://a:1", "http://dead:1"], now);
     assert_eq!(members.next_due(), None, "only the first on a list speaks for itself");
-    for _ in 0..3 {
+    for calls_while_tried in [true, false] {
         now += seconds(200);
         members.told([&dead], now);
         members.told([&dead], now);
         assert_eq!(due(&mut members, now), ["http://dead:1"]);
-        members.told([&dead], now);
-        assert_eq!(members.due(now), [], "it is being tried");
-        members.failed(&dead, now);
-        members.told([&dead], now + seconds(1));
+        if calls_while_tried {
+            members.told([&dead], now);
+            assert_eq!(members.due(now), []);
+            members.failed(&dead, now);
+        } else {
+            members.failed(&dead, now);
+            assert_eq!(members.next_due(), None);
+            members.told([&dead], now + seconds(1));
+        }
         let next = members.next_due().unwrap();
         assert!(next >= now + APART && next <= now + APART * 5 / 4, "{next:?} after {now:?}");
         assert_eq!(due(&mut members, next), ["http://dead:1"]);
@@ -445,6 +450,20 @@ fn who_was_not_asked_cannot_answer_or_fail() {
     assert!(!members.failed(&url("http://a:1"), Duration::ZERO));
     assert_eq!(members.answered(&url("http://b:1"), ["http://c:1"], Duration::ZERO).new, [url("http://c:1")]);
     assert_eq!(listed(&members), [OWN, "http://a:1", "http://c:1"]);
+}
+
+#[test]
+fn who_is_being_asked_is_not_planned_again() {
+    let mut agenda = Agenda::default();
+    agenda.plan(1, seconds(5));
+    agenda.plan(1, seconds(3));
+    assert_eq!(agenda.first(), Some(seconds(3)));
+    assert_eq!(agenda.take_due(seconds(9)), [1]);
+    agenda.plan(1, seconds(9));
+    assert_eq!((agenda.first(), agenda.take_due(seconds(9))), (None, vec![]));
+    assert!(agenda.finish(1) && !agenda.finish(1));
+    agenda.plan(1, seconds(9));
+    assert_eq!(agenda.take_due(seconds(9)), [1]);
 }
 
 #[derive(Clone, Debug)]

@@ -21,9 +21,14 @@ const MAX_KEPT_BYTES: usize = 4 * 1024;
 /// The most bytes of the answer to a fetch that are not content: markup, comments, a fault. CDATA counts too.
 const MAX_FRAME_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Reads a call whose body the caller has bounded.
+/// The most values of a call, those within others counted, too. As many URLs as a call of 1 MiB has room for are
+/// fewer, while empty values without this limit would take eight times the memory of the call.
+const MAX_CALL_VALUES: usize = 32 * 1024;
+
+/// Reads a call whose body the caller has bounded; more than 32,768 values are malformed.
 pub(crate) fn read_call(body: &[u8]) -> Result<Call, ParseError> {
     let mut document = Document::new(body, body.len() as u64);
+    let mut room = MAX_CALL_VALUES;
     document.enter_root(Element::MethodCall)?;
     document.enter(Element::MethodName)?;
     let method = String::from_utf8(trim(&text(&mut document, usize::MAX)?).to_vec());
@@ -34,7 +39,7 @@ pub(crate) fn read_call(body: &[u8]) -> Result<Call, ParseError> {
         Some(Element::Params) => {
             while document.enter_another(Element::Param)? {
                 document.enter(Element::Value)?;
-                params.push(read_value(&mut document)?);
+                params.push(read_value(&mut document, &mut room)?);
                 document.leave()?;
             }
             document.leave()?;
@@ -165,8 +170,10 @@ fn read_fault<R: BufRead>(document: &mut Document<R>) -> Result<Fault, ParseErro
     Ok(Fault { code, text: String::from_utf8_lossy(&message).into_owned() })
 }
 
-/// Reads the rest of a value and leaves it. Goes no deeper than the document lets elements nest.
-fn read_value<R: BufRead>(document: &mut Document<R>) -> Result<Value, ParseError> {
+/// Reads the rest of a value and leaves it. Goes no deeper than the document lets elements nest, and takes every value
+/// off the `room` that is left.
+fn read_value<R: BufRead>(document: &mut Document<R>, room: &mut usize) -> Result<Value, ParseError> {
+    *room = room.checked_sub(1).ok_or_else(|| malformed(format!("more than {MAX_CALL_VALUES} values")))?;
     let mut untyped = Vec::new();
     let Some(element) = without_sink(enter_type(document, &mut keep_in(&mut untyped, usize::MAX)))? else {
         return Ok(Value::String(untyped));
@@ -186,7 +193,7 @@ fn read_value<R: BufRead>(document: &mut Document<R>) -> Result<Value, ParseErro
             let mut values = Vec::new();
             document.enter(Element::Data)?;
             while document.enter_another(Element::Value)? {
-                values.push(read_value(document)?);
+                values.push(read_value(document, room)?);
             }
             document.leave()?;
             Value::Array(values)
@@ -197,7 +204,7 @@ fn read_value<R: BufRead>(document: &mut Document<R>) -> Result<Value, ParseErro
                 document.enter(Element::Name)?;
                 let name = String::from_utf8_lossy(&text(document, usize::MAX)?).into_owned();
                 document.enter(Element::Value)?;
-                members.push((name, read_value(document)?));
+                members.push((name, read_value(document, room)?));
                 document.leave()?;
             }
             Value::Struct(members)

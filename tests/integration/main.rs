@@ -8,6 +8,7 @@
 //! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
 //! - `liars`: peers that answer a client with whatever harms it most
 //! - `faults`: machines that fail: kills, full disks, missing permission, files that change while they are sent
+//! - `strangers`: whatever is done to a server without the password, it goes on serving
 //! - `client`: what a client makes of good and bad answers: exit status, files, words
 //!
 //! Every test has its own directories and ports, so all of them run at once. Heavy variants run when `TINYP2P_FULL`
@@ -23,4 +24,5 @@ mod harness;
 mod liars;
 mod network;
 mod roundtrip;
+mod strangers;
 mod wire;

@@ -130,6 +130,20 @@ fn nesting_without_end_is_refused_before_it_can_hurt() {
     }
 }
 
+#[test]
+fn a_call_may_have_32768_values_and_no_more() {
+    for (open, piece, close, others) in [
+        ("<value><array><data>", "<value/>", "</data></array></value>", 1),
+        ("<value><struct>", "<member><name/><value/></member>", "</struct></value>", 1),
+        ("<value/>", "</param><param><value/>", "", 1),
+    ] {
+        let many = |count: usize| call(&[open, &piece.repeat(count), close].concat());
+        assert!(read_call(&many(32_768 - others)).is_ok(), "{piece}");
+        let error = read_call(&many(32_769 - others)).unwrap_err();
+        assert_eq!(error.to_string(), "more than 32768 values", "{piece}");
+    }
+}
+
 /// Input that is interrupted before every read, and whose end is seen or is an error.
 struct Rough<'a> {
     rest: Dribble<'a>,

@@ -39,6 +39,7 @@ pub(crate) struct Serve<'a> {
     port: u16,
     options: Vec<String>,
     peers: Vec<String>,
+    descriptors: Option<u32>,
 }
 
 /// A server of ours that shares `dir`, on a free port of 127.0.0.1.
@@ -51,6 +52,7 @@ pub(crate) fn serve(dir: &Dir) -> Serve<'_> {
         port: 0,
         options: Vec::new(),
         peers: Vec::new(),
+        descriptors: None,
     }
 }
 
@@ -85,6 +87,12 @@ impl Serve<'_> {
         self
     }
 
+    /// May have only so many descriptors.
+    pub(crate) fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
     #[track_caller]
     pub(crate) fn start(self) -> Server {
         let mut words = self.options;
@@ -92,6 +100,10 @@ impl Serve<'_> {
         words.extend(self.peers);
         if self.in_python {
             Server::start(self.dir, python_peer(), &words)
+        } else if let Some(limit) = self.descriptors {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tinyp2p")]);
+            Server::start(self.dir, command, &words)
         } else {
             Server::start(self.dir, Command::new(env!("CARGO_BIN_EXE_tinyp2p")), &words)
         }
