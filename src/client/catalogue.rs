@@ -240,7 +240,7 @@ mod tests {
         let intake = Intake::new(4, 1 << 20);
         read(&intake, 2, ["b", "a", "b"].map(str::to_owned)).unwrap();
         read(&intake, 0, ["c", "b"].map(str::to_owned)).unwrap();
-        read(&intake, 1, [String::new(); 0]).unwrap();
+        read(&intake, 1, iter::empty()).unwrap();
         let catalogue = intake.finish(|peer| panic!("{peer} was dropped"));
         let expected = [("a", vec![2]), ("b", vec![0, 2]), ("c", vec![0])];
         assert_eq!(contents(&catalogue), expected.map(|(name, holders)| (name.to_owned(), holders)));

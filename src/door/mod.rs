@@ -23,12 +23,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 pub(crate) use self::line::StartEndpoint;
 use self::{guests::Guests, line::Lines, request::Budget, turns::Turns};
-use crate::handover::Handover;
+use crate::{descriptors, handover::Handover};
 
 /// How many connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -52,9 +51,6 @@ const MAX_LINES: usize = 128;
 
 /// The most connections.
 const MAX_GUESTS: usize = 256;
-
-/// As many descriptors as all of these could need, with room to spare.
-const WANTED_DESCRIPTORS: u64 = 2048;
 
 /// How long accepting pauses after a failure, such as a shortage of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -107,7 +103,7 @@ impl Door {
         handover: Arc<Handover>,
         silence: Duration,
     ) -> io::Result<Self> {
-        Self::open_with(listeners, start_endpoint, handover, silence, places(raise_descriptor_limit()))
+        Self::open_with(listeners, start_endpoint, handover, silence, places(descriptors::raise_limit()))
     }
 
     fn open_with(
@@ -247,16 +243,6 @@ fn keep_time(house: &House) {
             house.guests.wait_for_anyone();
         }
     }
-}
-
-/// Makes the soft limit of descriptors as large as is useful and allowed, and says what it is then.
-fn raise_descriptor_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let current = limit.current.unwrap_or(u64::MAX);
-    let wanted = WANTED_DESCRIPTORS.min(limit.maximum.unwrap_or(u64::MAX));
-    let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-    let current = if current < wanted && setrlimit(Resource::Nofile, raised).is_ok() { wanted } else { current };
-    usize::try_from(current).unwrap_or(usize::MAX)
 }
 
 /// How many lines and guests a limit of descriptors allows.

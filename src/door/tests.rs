@@ -94,7 +94,7 @@ impl House {
     }
 
     fn open_with(silence: Duration, places: (usize, usize)) -> Self {
-        raise_descriptor_limit();
+        descriptors::raise_limit();
         let private = tempfile::tempdir().unwrap();
         let directory = private.path().to_path_buf();
         let handover = Arc::new(Handover::default());

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Signal, geteuid};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
@@ -145,6 +145,7 @@ fn what_cannot_be_printed_is_saved_and_is_a_failure() {
     }
 }
 
+#[cfg(target_os = "linux")] // Elsewhere the queue of a listener is never full.
 #[test]
 fn ctrl_c_ends_a_client_in_every_phase() {
     let hole = BlackHole::dig();
@@ -187,12 +188,14 @@ fn ctrl_c_ends_a_client_in_every_phase() {
 }
 
 /// A port where connections are neither accepted nor refused: nobody accepts, and the queue is full.
+#[cfg(target_os = "linux")]
 struct BlackHole {
     _listener: Socket,
     _queue: Vec<TcpStream>,
     address: SocketAddr,
 }
 
+#[cfg(target_os = "linux")]
 impl BlackHole {
     fn dig() -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -221,6 +224,7 @@ impl BlackHole {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_peer_that_cannot_be_reached_costs_one_silence_limit() {
     let hole = BlackHole::dig();
@@ -428,7 +432,7 @@ fn a_directory_that_cannot_be_written_is_a_failure_at_once() {
 #[test]
 fn a_file_that_may_not_be_read_is_a_fault_and_the_rest_is_served() {
     let shared = Dir::with([("secret", &b"secret"[..]), ("file", b"content")]);
-    fs::set_permissions(shared.join("secret"), PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(shared.join("secret"), PermissionsExt::from_mode(0o000)).unwrap();
     if geteuid().is_root() {
         // To root every file is readable; a server that has given up being root is like any other.
         return unprivileged_server_faults(&shared);
@@ -540,6 +544,10 @@ fn trace(here: &Dir, traced: &str, url: &str) -> Option<(Run, Vec<Traced>)> {
 
 /// Runs a client under strace; nothing where nothing can be traced.
 fn run_traced(here: &Dir, words: &[&str], url: &str) -> Option<Run> {
+    start_traced(here, words, url).map(Running::finish)
+}
+
+fn start_traced(here: &Dir, words: &[&str], url: &str) -> Option<Running> {
     let can_trace = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     if !can_trace.is_ok_and(|status| status.success()) {
         skip("what reaches the disk, and when", "strace is not there or may not trace");
@@ -548,7 +556,7 @@ fn run_traced(here: &Dir, words: &[&str], url: &str) -> Option<Run> {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq"]).args(words).arg(env!("CARGO_BIN_EXE_tinyp2p"));
     command.args([PASSWORD, "client", url, ""]);
-    Some(Running::start(here, command).finish())
+    Some(Running::start(here, command))
 }
 
 fn shared_files(count: usize) -> Dir {
@@ -578,14 +586,14 @@ fn content_is_synced_before_it_gets_its_name_and_the_name_before_it_is_printed()
         } else if call.starts_with("fsync(") || call.starts_with("fdatasync(") {
             assert!(call.ends_with(" = 0"), "{call}");
             if path() == directory {
-                directory_synced.push((*begun, *ended))
+                directory_synced.push((*begun, *ended));
             } else {
-                _ = synced.insert(path(), *ended)
+                synced.insert(path(), *ended);
             }
         } else if call.contains(".tinyp2p-") {
             assert!(call.ends_with(" = 0"), "{call}");
-            let names: Vec<&str> = call.split('"').skip(1).step_by(2).collect();
-            named.insert(names[1].rsplit('/').next().unwrap().to_owned(), (names[0].to_owned(), *begun, *ended));
+            let [partial, whole] = call.split('"').skip(1).step_by(2).collect::<Vec<_>>()[..] else { panic!("{call}") };
+            named.insert(whole.rsplit('/').next().unwrap().to_owned(), (partial.to_owned(), *begun, *ended));
         }
     }
     assert_eq!(named.keys().collect::<HashSet<_>>(), shared.names().iter().collect(), "names given");
@@ -624,6 +632,35 @@ fn what_cannot_be_synced_or_named_is_not_there() {
     here.assert_same_files(&shared);
 }
 
+#[test]
+fn a_disk_that_is_found_full_only_at_the_sync_costs_what_has_no_room() {
+    let (shared, here) = (shared_files(3), Dir::new());
+    let server = serve(&shared).start();
+    let words = ["-e", "inject=fdatasync:error=ENOSPC", "-o", "/dev/null"];
+    let Some(run) = run_traced(&here, &words, server.url()) else { return };
+    let told = ["'file00': no space left on device", "'file01': no space", "'file02': no space", "3 failed"];
+    run.ends(1, &[], &told);
+    assert_eq!(here.names(), [""; 0]);
+    assert_eq!(server.log().matches("sent 'file").count(), 6, "each is tried once more\n{server}");
+}
+
+#[test]
+fn ctrl_c_ends_a_client_that_waits_for_the_disk() {
+    let here = Dir::new();
+    let peer = FakePeer::sharing([("file", text("content"))]);
+    // The tracer holds the client to the end of the delay, but a client that waited for that would have saved the file.
+    let words = ["-e", "inject=fdatasync:delay_enter=4000000", "-o", "/dev/null"];
+    let Some(run) = start_traced(&here, &words, peer.url()) else { return };
+    wait_for_partial(here.path());
+    let children = format!("/proc/{0}/task/{0}/children", run.pid());
+    let client: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(client).unwrap(), Signal::INT).unwrap();
+    run.finish().ends(130, &[], &[]);
+    assert!(here.names().iter().all(|name| is_partial(name)), "{:?} was not synced", here.names());
+    download(&here, peer.url()).run().ends(0, &["file"], &[]);
+    assert_eq!(here.names(), ["file"]);
+}
+
 // Files that change while they are sent.
 
 /// What a server sends of a file to which something happens when the first half MiB has come.
@@ -643,13 +680,16 @@ fn fetch_during(server: &Server, name: &str, accepts_raw: bool, happens: impl Fn
     (announced, body)
 }
 
+/// More than the buffers of two sockets hold.
+const SIZE: usize = 16 << 20;
+
+/// What happens to a file.
+type Change = fn(&Path);
+
 #[test]
 fn a_file_that_changes_while_it_is_sent_arrives_whole_as_it_was_or_is_cut() {
-    // More than the buffers of two sockets hold.
-    const SIZE: usize = 16 << 20;
     let binary: Vec<u8> = (0..SIZE).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect();
     let letters: Vec<u8> = (0..SIZE).map(|at| b'a' + u8::try_from(at % 23).unwrap()).collect();
-    type Change = fn(&Path);
     let changes: &[(&str, bool, Change)] = &[
         ("truncated", false, |path| OpenOptions::new().write(true).open(path).unwrap().set_len(1000).unwrap()),
         ("emptied", false, |path| drop(File::create(path).unwrap())),
@@ -669,7 +709,7 @@ fn a_file_that_changes_while_it_is_sent_arrives_whole_as_it_was_or_is_cut() {
         }),
         ("deleted", true, |path| fs::remove_file(path).unwrap()),
         ("made unreadable", true, |path| {
-            fs::set_permissions(path, PermissionsExt::from_mode(0)).unwrap();
+            fs::set_permissions(path, PermissionsExt::from_mode(0o000)).unwrap();
         }),
         ("linked", true, |path| fs::hard_link(path, path.with_extension("link")).unwrap()),
         ("left with its directory", true, |path| {

@@ -578,6 +578,34 @@ fn a_gang_of_liars_does_not_fill_memory() {
 }
 
 #[test]
+fn sixty_four_files_at_once_fit_into_memory() {
+    // Larger than all buffers, and each without its last bytes.
+    let content = base64_simd::STANDARD.encode_to_string(vec![b'x'; 3 << 20]);
+    let comment = format!("<string><!-- {} -->x", "x".repeat(60_000));
+    let replies =
+        [Reply::spelled(format!("<base64>{content}</base64>")), Reply::spelled(format!("{comment}</string>"))];
+    let peers: Vec<_> = (0..16)
+        .map(|peer| {
+            (0..4).fold(FakePeer::new(), |liar, number| {
+                liar.file(&format!("file{peer}-{number}"), replies[number % 2].clone().stalled(100))
+            })
+        })
+        .map(FakePeer::start)
+        .collect();
+    let given = FakePeer::new().on_peers(Reply::peers(peers.iter().map(FakePeer::url))).start();
+    let here = Dir::new();
+    let run = download(&here, given.url()).options(["--jobs", "64", "--timeout", "1"]).start();
+    let peak = Peak::of(run.pid());
+    let run = run.finish();
+    assert_eq!(run.code(), Some(1), "{run}");
+    assert_eq!(run.stderr.matches("silent for 1 s").count(), 64, "{run}");
+    assert_eq!(here.names(), [""; 0]);
+    let peak = peak.mib();
+    eprintln!("64 files at once: {peak} MiB");
+    assert!(peak < MEMORY, "{peak} MiB");
+}
+
+#[test]
 fn a_peer_list_of_a_hundred_thousand_is_cut_to_what_a_network_may_have() {
     // Nobody listens there, and it is known at once.
     let others: Vec<String> = (0..100_000)
@@ -701,7 +729,7 @@ fn nothing_that_stands_under_a_name_is_touched_or_followed() {
     symlink(elsewhere.join("nothing"), here.join("dangling")).unwrap();
     symlink("loop", here.join("loop")).unwrap();
     symlink(elsewhere.path(), here.join("link to a directory")).unwrap();
-    mkfifoat(&File::open(here.path()).unwrap(), "fifo", Mode::RWXU).unwrap();
+    mkfifoat(File::open(here.path()).unwrap(), "fifo", Mode::RWXU).unwrap();
     let before = here.names();
     let peer = before.iter().fold(FakePeer::new(), |peer, name| peer.file(name, text("theirs")));
     let peer = peer.file("new", text("content")).start();
@@ -720,7 +748,7 @@ fn what_has_the_name_of_a_partial_file_and_is_none_is_left_alone() {
     fs::create_dir(here.join(".tinyp2p-directory.part")).unwrap();
     symlink(elsewhere.join("target"), here.join(".tinyp2p-link.part")).unwrap();
     symlink(elsewhere.join("nothing"), here.join(".tinyp2p-dangling.part")).unwrap();
-    mkfifoat(&File::open(here.path()).unwrap(), ".tinyp2p-fifo.part", Mode::RWXU).unwrap();
+    mkfifoat(File::open(here.path()).unwrap(), ".tinyp2p-fifo.part", Mode::RWXU).unwrap();
     let before = here.names();
     let listed = before.iter().map(String::as_str).chain(["file"]);
     let peer = FakePeer::new().on_names(Reply::names(listed)).file("file", text("content")).start();

@@ -99,12 +99,12 @@ fn documents_without_end_are_given_up() {
 }
 
 #[test]
-fn no_markup_is_held_beyond_4_mib() {
+fn no_markup_is_held_beyond_64_kib() {
     for start in ["<a b='", "<!--", "<methodResponse><params><param><value>a<![CDATA["] {
         let mut document = Endless::new(start, "x");
         let error = read_content(&mut document, &mut io::sink()).unwrap_err();
-        assert!(matches!(error, ContentError::Parse(ParseError::TooLarge(4_194_304))), "{start}: {error}");
-        assert!(document.read <= 5 * LIMIT);
+        assert!(matches!(error, ContentError::Parse(ParseError::TooLarge(65_536))), "{start}: {error}");
+        assert!(document.read <= LIMIT / 8);
     }
 }
 
