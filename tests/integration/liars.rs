@@ -719,6 +719,21 @@ fn a_connection_that_was_closed_meanwhile_is_opened_again() {
     assert_eq!(peer.fetched().len(), names.len(), "nothing is fetched twice");
 }
 
+#[test]
+fn connections_that_break_when_they_are_used_again_are_opened_again() {
+    // It closes each connection, with the call unread, when the second call comes over it: all that are kept are bad.
+    let document = content_answer("<string>content</string>");
+    let names: Vec<String> = (0..50).map(|number| format!("file{number:02}")).collect();
+    let once = || Reply::document(&document).stalled(0);
+    let peer = names.iter().fold(FakePeer::new(), |peer, name| peer.file(name, once()));
+    let list = Reply::peers([peer.url()]).stalled(0);
+    let peer = peer.on_peers(list).on_names(Reply::names(&names).stalled(0)).start();
+    let here = Dir::new();
+    download(&here, peer.url()).run().ends(0, &strings(&names), &[]);
+    assert_eq!(here.names(), names);
+    assert_eq!(peer.fetched().len(), names.len(), "nothing is fetched twice");
+}
+
 // What stands in the directory already.
 
 #[test]
