@@ -18,8 +18,11 @@ pub(crate) enum Failure {
     Silent(String),
     #[error("the connection broke off: {}", Shown(.0))]
     Broken(String),
-    #[error("the answer is HTTP status {0}; is this a TinyP2P server?")]
+    #[error("{}", said_by_status(*.0))]
     Status(u16),
+    /// What answers is something else altogether.
+    #[error("not a TinyP2P server: {0}")]
+    Foreign(&'static str),
     #[error("the answer makes no sense: {}", Shown(.0))]
     Malformed(String),
     #[error("the answer is too large: {0}")]
@@ -69,9 +72,10 @@ pub(crate) enum Error {
     #[error("could not use the temporary directory '{}': {} (TMPDIR names another)",
         Shown(&.path.to_string_lossy()), reason(.cause))]
     TemporaryDirectory { path: PathBuf, cause: io::Error },
-    #[error("could not find the address of '{}': {}", Shown(.host), reason(.cause))]
+    #[error("could not find an address for '{}': {} (--bind ADDR:PORT listens without one)",
+        Shown(.host), reason(.cause))]
     Resolve { host: String, cause: io::Error },
-    #[error("could not listen on {address}: {}{}", reason(.cause), listen_hint(.cause))]
+    #[error("could not listen on {address}: {}", listen_reason(.cause))]
     Listen { address: SocketAddr, cause: io::Error },
     #[error("could not start: {}", reason(.0))]
     Start(io::Error),
@@ -79,32 +83,54 @@ pub(crate) enum Error {
     Output(io::Error),
     #[error("could not get the password: {}", reason(.0))]
     Password(io::Error),
-    #[error("could not get the peer list of {peer}: {failure}{}", refusal_hint(.peer, .failure))]
+    #[error("could not get the peer list of {peer}: {failure}{}", hint(.peer, .failure))]
     PeerList { peer: PeerUrl, failure: Failure },
 }
 
-/// The text of a system error without its number.
+/// The text of a system error without its number, and without what the library puts before the resolver's.
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
+    let text = text.trim_start_matches("failed to lookup address information: ");
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain([second]).chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
 }
 
-/// Which other URL a server that refuses may well go by.
-fn refusal_hint(peer: &PeerUrl, failure: &Failure) -> String {
-    let other = match failure {
-        Failure::Refused => peer.as_str().replacen("//localhost:", "//127.0.0.1:", 1),
-        _ => return String::new(),
-    };
-    if other == peer.as_str() { String::new() } else { format!("; is it {other}?") }
+/// What a peer means by an HTTP status other than 200. Ours refuse with 408 to 431 what is no call, and with 500 and 503
+/// what they cannot answer; what says anything else is no peer.
+fn said_by_status(status: u16) -> String {
+    match status {
+        503 => "too busy (HTTP status 503)".to_owned(),
+        408 | 411 | 413 | 417 | 431 | 500..600 => format!("the answer is HTTP status {status}"),
+        _ => format!("not a TinyP2P server: the answer is HTTP status {status}"),
+    }
 }
 
-fn listen_hint(error: &io::Error) -> &'static str {
+/// What to try when the server that the user named gives no peer list.
+fn hint(peer: &PeerUrl, failure: &Failure) -> String {
+    match failure {
+        Failure::Refused if peer.as_str().starts_with("http://localhost:") => {
+            format!("; is it {}?", peer.as_str().replacen("localhost", "127.0.0.1", 1))
+        }
+        Failure::Unreachable(reason) if reason.ends_with("refused") => " (is a server running there?)".to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn listen_reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => " (is a server running there already? port 0 takes a free one)",
-        io::ErrorKind::AddrNotAvailable => " (not an address of this machine; --bind ADDR:PORT listens elsewhere)",
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges)",
-        _ => "",
+        io::ErrorKind::AddrInUse => {
+            "the port is in use (is a server running there? port 0 takes a free one)".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "not an address of this machine (--bind ADDR:PORT listens elsewhere)".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "permission denied (ports below 1024 need privileges)".to_owned(),
+        _ => reason(error),
     }
 }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{error::Failure, membership::Membership, node::log_heard, peers::PeerUrl, remote::Caller};
+use crate::{error::Failure, membership::Membership, node::log_heard, peers::PeerUrl, progress, remote::Caller};
 
 /// The stack of a thread that makes one call: ureq and the XML reader need a small part of it.
 const STACK_BYTES: usize = 256 << 10;
@@ -100,12 +100,13 @@ impl Gossip {
         match answer {
             Ok(urls) => {
                 let heard = self.members().answered(peer, urls.iter().map(String::as_str), now);
+                let known = progress::count(urls.len(), "peer");
                 if !self.has_joined.swap(true, Ordering::Relaxed) {
-                    log::info!("joined the network through {peer}, which knows {} peers", urls.len());
+                    log::info!("joined the network through {peer}, which knows {known}");
                 } else if self.failing().remove(peer) {
                     log::info!("{peer} answers again");
                 } else {
-                    log::debug!("{peer} knows {} peers", urls.len());
+                    log::debug!("{peer} knows {known}");
                 }
                 log_heard(&heard, peer);
             }

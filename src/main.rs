@@ -10,7 +10,6 @@ mod descriptors;
 mod door;
 mod endpoint;
 mod error;
-mod generate;
 mod gossip;
 mod handover;
 mod membership;
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Error> {
     let (password, mode) = match command {
-        Command::Generate(kind) => return Ok(generate::print(kind)),
+        Command::Generate(kind) => return Ok(cli::generate::print(kind)),
         Command::Run { password, mode } => (password.map_or_else(secret::find, Ok)?, mode),
     };
     match mode {

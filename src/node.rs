@@ -17,6 +17,7 @@ use crate::{
     names::{FileName, Shown},
     pattern::Pattern,
     peers::PeerUrl,
+    progress,
     proof::Password,
     protocol::{self, Op, Rejection},
     share::{Share, SharedFile},
@@ -69,7 +70,7 @@ impl Node {
         let op = protocol::read_call(call, |proof| self.password.accepts(proof, self.own.as_str()));
         let answer = match op {
             Ok(Op::Merge(urls)) => Ok(self.merge(&urls, caller)),
-            Ok(Op::List(pattern)) => self.list(&pattern),
+            Ok(Op::List(pattern)) => self.list(&pattern, caller),
             Ok(Op::Fetch(name)) => self.fetch(&name, accepts_raw, caller),
             Err(Rejection::Proof) => {
                 self.log_refusal(caller);
@@ -93,7 +94,8 @@ impl Node {
         Answer::Message(answer)
     }
 
-    fn list(&self, pattern: &str) -> Result<Answer, String> {
+    fn list(&self, pattern: &str, caller: &str) -> Result<Answer, String> {
+        let shown = Shown(pattern);
         let pattern = Pattern::new(pattern).map_err(|bad| format!("could not use the pattern: {bad}"))?;
         let begun = Instant::now();
         let names = self
@@ -103,6 +105,7 @@ impl Node {
         if begun.elapsed() >= LONGEST_SEARCH {
             return Err("the listing took too long; a simpler pattern may be quicker".to_owned());
         }
+        log::debug!("listed for {caller} what matches '{shown}': {}", progress::count(names.len(), "file"));
         Ok(Answer::Message(protocol::write_listing(&names)))
     }
 
@@ -150,10 +153,11 @@ impl Node {
 /// Says in the log whom one has heard of, and from whom.
 pub(crate) fn log_heard(heard: &Heard, from: &dyn Display) {
     for peer in &heard.new {
-        log::info!("{peer} joined, says {from}");
+        log::info!("new peer {peer}, says {from}");
     }
     if heard.ignored > 0 {
-        log::info!("ignored {} peers of which {from} told: no http://HOST:PORT, or too many", heard.ignored);
+        let ignored = progress::count(heard.ignored, "peer");
+        log::info!("ignored {ignored} of which {from} told: no http://HOST:PORT, or too many");
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     gossip::start(members, caller.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
 
     ended.recv().expect("the thread that waits for signals lives as long as the server");
+    log::info!("stopped by a signal");
     let _ = news.send(News::Over);
     caller.shut_down();
     door.close();
@@ -88,18 +89,18 @@ fn introduce(own: &PeerUrl, dir: &Path, census: io::Result<Census>) {
     let shown = Shown(&shown);
     match census {
         Ok(Census { files, bytes, hidden, refused }) => {
-            log::info!("sharing {files} files, {}, of {shown} ({hidden} of them hidden)", progress::size(bytes));
+            let (files, bytes) = (progress::count(files, "file"), progress::size(bytes));
+            log::info!("sharing {shown}: {files}, {bytes} ({hidden} of them hidden)");
             if refused > 0 {
-                log::warn!(
-                    "{refused} files are not shared: no peer would take their names (control characters, not UTF-8)"
-                );
+                let refused = progress::count(refused, "file");
+                log::warn!("not shared: {refused} whose names no peer would take (control characters, not UTF-8)");
             }
         }
         Err(error) => log::warn!("could not count the files of {shown}: {}", reason(&error)),
     }
     if dir.parent().is_none() || env::home_dir().is_some_and(|home| is_same(&home, dir)) {
         log::warn!(
-            "{shown} is no ordinary directory to share: whoever knows the password can fetch its files, hidden ones too"
+            "{shown} holds more than is meant for others: whoever knows the password can fetch its files, hidden ones too"
         );
     }
     log::info!("to join:  tinyp2p PASSWORD server HOST PORT {own}");

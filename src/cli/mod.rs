@@ -3,6 +3,7 @@
 //! The original takes any word as the password, and so does ours, as it does for the pattern: see [`words`].
 
 mod complaint;
+pub(crate) mod generate;
 mod words;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
@@ -193,7 +194,7 @@ enum ModeLine {
 }
 
 /// The definition of the command line, from which completions and the manual are made.
-pub(crate) fn definition() -> clap::Command {
+fn definition() -> clap::Command {
     let mut definition = Line::command();
     definition.build();
     definition

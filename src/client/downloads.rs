@@ -196,7 +196,10 @@ impl<'a> Downloads<'a> {
         let mut landing = Arriving { arrivals: self.arrivals, progress: self.progress.file(name), partial: None };
         let fetched = self.caller.fetch(peer, name, &mut landing);
         match fetched.and_then(|bytes| landing.into_partial().map(|partial| (partial, bytes)).map_err(Failure::Local)) {
-            Ok(file) => (Attempt::Settled, Some(file)),
+            Ok(file) => {
+                log::debug!("fetched '{name}' from {peer}: {}", progress::size(file.1));
+                (Attempt::Settled, Some(file))
+            }
             Err(_) if self.interruption.has_come() || self.state().is_stopped => (Attempt::Settled, None),
             Err(Failure::Local(error)) => {
                 self.fail_here(task.name, name, &error);
@@ -231,7 +234,8 @@ impl<'a> Downloads<'a> {
         if !lost.is_empty() {
             state.failed += lost.len();
             self.progress.advance(lost.len());
-            log::error!("gave up {}, which does not answer; only there: {} files", self.peers[peer], lost.len());
+            let files = progress::count(lost.len(), "file");
+            log::error!("gave up {}, which does not answer; only there: {files}", self.peers[peer]);
         }
     }
 
@@ -312,7 +316,8 @@ impl<'a> Downloads<'a> {
         let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
         let mut done = format!("{how} {done}, {here} already here, {failed} failed");
         let others = self.missing - state.saved - state.appeared - failed - directories;
-        for (count, what) in [(*directories, "directories"), (others, "not fetched")] {
+        let directory = if *directories == 1 { "directory" } else { "directories" };
+        for (count, what) in [(*directories, directory), (others, "not fetched")] {
             if count > 0 {
                 done.extend([", ", &count.to_string(), " ", what]);
             }

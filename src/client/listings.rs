@@ -20,7 +20,7 @@ use crate::{
     names::{FileName, Shown},
     pattern::Pattern,
     peers::PeerUrl,
-    progress::Waiting,
+    progress::{self, Waiting},
     remote::Caller,
 };
 
@@ -204,8 +204,8 @@ fn ask_one(caller: &Caller, peer: &PeerUrl, pattern: &Pattern, intake: &Intake, 
     })?;
     reading.finish()?;
     if refused > REFUSED_NAMES_SHOWN {
-        log::warn!("refused {} more names of {peer}", refused - REFUSED_NAMES_SHOWN);
+        log::warn!("refused {} of {peer}", progress::count(refused - REFUSED_NAMES_SHOWN, "more name"));
     }
-    log::debug!("{peer} has {taken} matching files");
+    log::debug!("{peer} has {}", progress::count(taken, "matching file"));
     Ok(())
 }

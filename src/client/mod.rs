@@ -22,7 +22,7 @@ use crate::{
     cli,
     error::Error,
     peers::{PeerList, PeerUrl},
-    progress::Waiting,
+    progress::{self, Waiting},
     proof::Password,
     remote::Caller,
     signals,
@@ -39,7 +39,10 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
     let caller = Caller::new(password, options.common.silence, schedule::MAX_CALLS_PER_PEER);
     let interruption = Interruption::watch(&caller)?;
     let peers = match ask_for_peers(&caller, &options.url) {
-        Err(_) if interruption.has_come() => return Ok(interruption.exit_code()),
+        Err(_) if interruption.has_come() => {
+            log::info!("interrupted");
+            return Ok(interruption.exit_code());
+        }
         peers => peers?,
     };
     let listings = Listings::ask(&caller, peers.as_slice(), &options.url, &options.pattern, &interruption);
@@ -70,7 +73,8 @@ fn ask_for_peers(caller: &Caller, first: &PeerUrl) -> Result<PeerList, Error> {
     }
     let ignored = peers.merge(told.iter().map(String::as_str));
     if ignored > 0 {
-        log::warn!("ignored {ignored} peers of which {first} told: no http://HOST:PORT, or too many");
+        let ignored = progress::count(ignored, "peer");
+        log::warn!("ignored {ignored} of which {first} told: no http://HOST:PORT, or too many");
     }
     Ok(peers)
 }

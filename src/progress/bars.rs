@@ -225,8 +225,8 @@ impl Total {
         let rate = self.meter.lock().unwrap_or_else(PoisonError::into_inner).measure(self.begun.elapsed(), bytes);
         let counts = Counts { files: self.files, done, bytes, rate };
         self.bar.set_style(style(if is_wide { "[{bar:20}] {wide_msg}" } else { "{wide_msg}" }));
-        self.bar.set_position(done);
         self.bar.set_message(counts.figures(counts.time_left(&in_flight, self.begun.elapsed()), is_wide));
+        self.bar.set_position(done);
     }
 
     fn flights(&self) -> MutexGuard<'_, BTreeMap<u64, Flight>> {

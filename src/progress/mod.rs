@@ -65,10 +65,16 @@ impl Log for Logger {
 
 /// What has been done, for the summary: `3 files, 1.20 MiB in 0.3 s (4.00 MiB/s)`.
 pub(crate) fn tally(files: usize, bytes: u64, time: Duration) -> String {
-    let plural = if files == 1 { "" } else { "s" };
     let rate = u128::from(bytes) * 1000 / time.as_millis().max(1);
-    let (bytes, rate, seconds) = (size(bytes), size(u64::try_from(rate).unwrap_or(u64::MAX)), time.as_secs_f64());
-    format!("{files} file{plural}, {bytes} in {seconds:.1} s ({rate}/s)")
+    let rate = size(u64::try_from(rate).unwrap_or(u64::MAX));
+    let (files, bytes, seconds) = (count(files, "file"), size(bytes), time.as_secs_f64());
+    format!("{files}, {bytes} in {seconds:.1} s ({rate}/s)")
+}
+
+/// So many of something: `1 file`, `2 files`.
+pub(crate) fn count(number: impl Copy + Display + PartialEq + From<u8>, what: &str) -> String {
+    let plural = if number == 1.into() { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// A number of bytes for people, in binary units.

@@ -40,6 +40,7 @@ struct Rows {
     text: String,
     /// The columns that each row of it takes.
     widths: Vec<usize>,
+    is_row_open: bool,
 }
 
 /// Whether standard error is a terminal that bars can be drawn on.
@@ -120,14 +121,15 @@ impl TermLike for Screen {
         self.write_str("")
     }
 
-    /// Takes a row, or the blanks that are to fill it up to the width: they end it here.
+    /// Takes a row, and after each row the blanks that are to fill it up to the width: they end it here.
     fn write_str(&self, text: &str) -> io::Result<()> {
         let mut rows = self.rows();
-        if text.bytes().all(|byte| byte == b' ') {
-            rows.text.push_str("\x1b[K\r\n");
-        } else {
+        rows.is_row_open ^= true;
+        if rows.is_row_open {
             rows.text.push_str(text);
             rows.widths.push(text.width());
+        } else {
+            rows.text.push_str("\x1b[K\r\n");
         }
         Ok(())
     }
@@ -152,7 +154,13 @@ mod tests {
 
     fn rows(drawn: &[usize], text: &[&str]) -> Rows {
         let widths = text.iter().map(|row| row.len()).collect();
-        Rows { drawn: drawn.to_vec(), drawn_at: Some(Instant::now()), text: text.join("\r\n"), widths }
+        Rows {
+            drawn: drawn.to_vec(),
+            drawn_at: Some(Instant::now()),
+            text: text.join("\r\n"),
+            widths,
+            is_row_open: false,
+        }
     }
 
     #[test]

@@ -158,7 +158,11 @@ impl Caller {
                 posted => break posted.map_err(|error| self.explain(error))?,
             }
         };
+        let media = answer.headers().get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
         match answer.status().as_u16() {
+            200 if media.is_some_and(|media| media.starts_with("text/html")) => {
+                Err(Failure::Foreign("the answer is a web page"))
+            }
             200 => Ok(answer),
             status => Err(Failure::Status(status)),
         }
@@ -178,7 +182,7 @@ impl Caller {
                 Failure::Broken(reason) if !Call::current().is_connected => Failure::Unreachable(reason),
                 failure => failure,
             },
-            other => Failure::Malformed(format!("not HTTP: {other}")),
+            _ => Failure::Foreign("the answer is not HTTP"),
         }
     }
 }

@@ -770,7 +770,7 @@ fn what_has_the_name_of_a_partial_file_and_is_none_is_left_alone() {
     let before = here.names();
     let listed = before.iter().map(String::as_str).chain(["file"]);
     let peer = FakePeer::new().on_names(Reply::names(listed)).file("file", text("content")).start();
-    download(&here, peer.url()).run().ends(0, &["file"], &[".tinyp2p-dangling.part", "refused 1 more names"]);
+    download(&here, peer.url()).run().ends(0, &["file"], &[".tinyp2p-dangling.part", "refused 1 more name"]);
     assert_eq!(here.names(), sorted(&[before, vec!["file".to_owned()]].concat()));
     assert_eq!(elsewhere.names(), ["target"]);
     assert_eq!(elsewhere.read("target"), b"mine");
