@@ -507,8 +507,9 @@ fn a_million_names_fit_into_memory() {
     let name = |number: usize| format!("{number:07} {}", "x".repeat(34));
     let start = "<?xml version='1.0'?><methodResponse><params><param><value><array><data><value><array><data>";
     let end = "</data></array></value></data></array></value></param></params></methodResponse>";
-    let values: String = (0..count).map(|number| format!("<value>{}</value>", name(number))).collect();
-    let peer = FakePeer::new().on_names(Reply::document([start, &values, end].concat().as_bytes())).start();
+    let values: Vec<String> = (0..count).map(|number| format!("<value>{}</value>", name(number))).collect();
+    let document = [start, &values.concat(), end].concat();
+    let peer = FakePeer::new().on_names(Reply::document(document.as_bytes())).start();
     let here = Dir::with([(&*name(7), &b""[..])]);
     let run = download(&here, peer.url()).options(["--list"]).start();
     let peak = Peak::of(run.pid());
