@@ -503,9 +503,12 @@ fn a_raw_file_is_as_long_as_it_was_announced() {
 #[test]
 fn a_million_names_fit_into_memory() {
     let count = if full() { 1_000_000 } else { 200_000 };
-    // As long as a million of them may be in 64 MiB.
-    let name = |number: usize| format!("{number:07} {}", "x".repeat(20));
-    let peer = FakePeer::new().on_names(Reply::names((0..count).map(name))).start();
+    // As long as a million of them may be before they are too much.
+    let name = |number: usize| format!("{number:07} {}", "x".repeat(34));
+    let start = "<?xml version='1.0'?><methodResponse><params><param><value><array><data><value><array><data>";
+    let end = "</data></array></value></data></array></value></param></params></methodResponse>";
+    let values: String = (0..count).map(|number| format!("<value>{}</value>", name(number))).collect();
+    let peer = FakePeer::new().on_names(Reply::document([start, &values, end].concat().as_bytes())).start();
     let here = Dir::with([(&*name(7), &b""[..])]);
     let run = download(&here, peer.url()).options(["--list"]).start();
     let peak = Peak::of(run.pid());
