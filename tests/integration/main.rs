@@ -9,6 +9,8 @@
 //! - `liars`: peers that answer a client with whatever harms it most
 //! - `faults`: machines that fail: kills, full disks, missing permission, files that change while they are sent
 //! - `strangers`: whatever is done to a server without the password, it goes on serving
+//! - `terminal`: bars, the prompt for the password and ctrl-c, at a pseudo-terminal whose screen is modelled
+//! - `texts`: help, messages and logs, word for word
 //! - `client`: what a client makes of good and bad answers: exit status, files, words
 //!
 //! Every test has its own directories and ports, so all of them run at once. Heavy variants run when `TINYP2P_FULL`
@@ -25,4 +27,6 @@ mod liars;
 mod network;
 mod roundtrip;
 mod strangers;
+mod terminal;
+mod texts;
 mod wire;

@@ -8,6 +8,7 @@ mod memory;
 mod process;
 mod reply;
 mod server;
+mod terminal;
 mod value;
 
 use std::{
@@ -29,6 +30,7 @@ pub(crate) use self::{
     process::{Run, Running, download, tinyp2p},
     reply::{Gate, Reply},
     server::{Server, python_client, serve, serve_python},
+    terminal::{Look, Terminal},
     value::{Answer, Fault, Value, array, content_answer, int, method_call, names_answer, peers_answer, string},
 };
 
