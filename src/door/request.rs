@@ -448,13 +448,7 @@ mod tests {
         assert!(read(MAX_BODY).is_ok());
     }
 
-    fn cases() -> ProptestConfig {
-        ProptestConfig::with_cases(if std::env::var_os("TINYP2P_FULL").is_some() { 1_000_000 } else { 2_000 })
-    }
-
     proptest! {
-        #![proptest_config(cases())]
-
         #[test]
         fn requests_read_the_same_however_they_are_cut(
             pieces in proptest::collection::vec(prop_oneof![
