@@ -237,7 +237,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_url_or_has_a_usable_correction(text in "(http://)?[a-z0-9.:@/\\[\\]%é -]{0,40}") {
+        fn any_text_is_a_url_or_has_a_usable_correction(text in prop_oneof![
+            "(http://)?[a-z0-9.:@/\\[\\]%é -]{0,40}",
+            "http://[a-zA-Z0-9._-]{1,70}:[0-9]{1,6}/?",
+            "http://\\[[0-9a-f:.%]{0,45}\\](:[0-9]{1,5})?",
+            any::<String>(),
+            any::<String>().prop_map(|text| format!("http://{text}:1")),
+        ]) {
             match text.parse::<PeerUrl>() {
                 Ok(url) => prop_assert_eq!(url.as_str(), text.strip_suffix('/').unwrap_or(&text)),
                 Err(bad) => {

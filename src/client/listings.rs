@@ -42,7 +42,7 @@ const SILENCES_TO_SPEND: u32 = 2;
 const STACK_BYTES: usize = 256 << 10;
 
 /// The memory in bytes that all listings and those who read them may take, so that the client stays below 100 MiB.
-const MAX_MEMORY: usize = 84 << 20;
+const MAX_MEMORY: usize = 80 << 20;
 
 /// The memory in bytes that one reader takes: stack, connection, buffers.
 const READER_BYTES: usize = 200 << 10;

@@ -202,7 +202,7 @@ fn converse(guest: &Guest, house: &House, unread: &mut Vec<u8>) -> Result<bool, 
         Err(Missing::Refused(refusal)) => return refuse(guest, refusal),
     };
     guest.enter(Phase::Working);
-    let turn = body.is_long().then(|| house.turns.take());
+    let turn = house.turns.take(body.bytes.len());
     let called = call(guest, house, &head, &body.bytes);
     drop((body, turn));
     let (reply, left) = match called {

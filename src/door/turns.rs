@@ -7,6 +7,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::lock;
 
+/// Calls up to this length in bytes need no turn; only what tells of hundreds of peers is longer.
+const SHORT: usize = 16 * 1024;
+
 /// How many long calls are answered at once: more would not be quicker on a small machine.
 const MOST_AT_ONCE: usize = 4;
 
@@ -24,12 +27,15 @@ impl Turns {
         Self { free: Mutex::new(MOST_AT_ONCE), changed: Condvar::new() }
     }
 
-    /// Waits for a turn.
-    pub(super) fn take(&self) -> Turn<'_> {
+    /// Waits for a turn for a call of this length in bytes, if it needs one.
+    pub(super) fn take(&self, length: usize) -> Option<Turn<'_>> {
+        if length <= SHORT {
+            return None;
+        }
         let none = |free: &mut usize| *free == 0;
         let mut free = self.changed.wait_while(lock(&self.free), none).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
-        Turn(self)
+        Some(Turn(self))
     }
 }
 
@@ -49,12 +55,13 @@ mod tests {
     #[test]
     fn a_turn_is_had_when_another_ends() {
         let turns = Turns::new();
-        let mut held: Vec<_> = (0..MOST_AT_ONCE).map(|_| turns.take()).collect();
+        let mut held: Vec<_> = (0..MOST_AT_ONCE).map(|_| turns.take(SHORT + 1)).collect();
+        assert!(turns.take(SHORT).is_none());
         thread::scope(|scope| {
             let (had, told) = mpsc::channel();
             let turns = &turns;
             scope.spawn(move || {
-                let turn = turns.take();
+                let turn = turns.take(SHORT + 1);
                 had.send(()).unwrap();
                 drop(turn);
             });

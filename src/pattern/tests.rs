@@ -961,7 +961,7 @@ fn expensive_patterns_are_refused_at_once() {
         let start = Instant::now();
         let error = Pattern::new(pattern).unwrap_err();
         assert!(matches!(error.0, Cause::TooLarge | Cause::TooLong), "{error}");
-        assert!(start.elapsed() < Duration::from_secs(1), "{error} after {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "{error} after {:?}", start.elapsed());
     }
 }
 
@@ -981,7 +981,7 @@ fn large_patterns_within_the_limits_are_searched_at_once() {
         let start = Instant::now();
         let pattern = Pattern::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         pattern.is_found_in(&"ab".repeat(127));
-        assert!(start.elapsed() < Duration::from_secs(1), "{} took {:?}", pattern.as_str(), start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "{} took {:?}", pattern.as_str(), start.elapsed());
     }
 }
 

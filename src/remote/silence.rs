@@ -12,6 +12,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     io::{self, ErrorKind, Read},
+    mem,
     net::{IpAddr, SocketAddr},
     sync::Mutex,
     time::{Duration, Instant},
@@ -32,6 +33,13 @@ const SIGN_OF_LIFE: u64 = 1024;
 
 /// A wait that lasts so much longer than was asked for was not spent waiting.
 const OVERSLEPT: Duration = Duration::from_millis(250);
+
+/// A call is held back until it is whole, or so long in bytes; most are below a kilobyte.
+const MAX_UNSENT: usize = 64 << 10;
+
+/// A wait is a multiple of this part of the silence limit: to tell the system another time than the last takes a
+/// system call.
+const WAIT_STEPS: u32 = 64;
 
 /// How long an address that was found for a host is believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(60);
@@ -96,16 +104,27 @@ impl<In: Transport> Connector<In> for SilenceLimit {
     fn connect(&self, _: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
         // Connecting has a limit of its own.
         Call::change(|call| call.since = Instant::now());
-        Ok(chained.map(|transport| Watched { transport, limit: self.0, was_used: false }))
+        Ok(chained.map(|transport| Watched {
+            transport,
+            limit: self.0,
+            was_used: false,
+            unsent: Vec::new(),
+            has_answered: false,
+        }))
     }
 }
 
-/// A connection that asks whether the peer is silent before it waits.
+/// A connection that asks whether the peer is silent before it waits, and makes no system call that a call can do
+/// without: a small file costs little else.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     transport: T,
     limit: Duration,
     was_used: bool,
+    /// Head and body of a call, which ureq gives apart. As one they are one packet, and wake the peer once.
+    unsent: Vec<u8>,
+    /// Whether anything has come since ureq last asked whether the connection is open.
+    has_answered: bool,
 }
 
 impl<T: Transport> Transport for Watched<T> {
@@ -113,16 +132,14 @@ impl<T: Transport> Transport for Watched<T> {
         self.transport.buffers()
     }
 
-    fn transmit_output(&mut self, amount: usize, mut timeout: NextTimeout) -> Result<(), ureq::Error> {
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
         Call::change(|call| (call.is_connected, call.is_kept) = (true, self.was_used));
-        timeout.after = self.limit.into();
-        self.transport.transmit_output(amount, timeout).map_err(|error| self.explain(error))?;
-        // A request has gone out: the answer has the whole limit to begin.
-        Call::change(|call| call.since = Instant::now());
-        Ok(())
+        self.unsent.extend_from_slice(&self.transport.buffers().output()[..amount]);
+        if self.unsent.len() < MAX_UNSENT { Ok(()) } else { self.send(timeout) }
     }
 
     fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.send(timeout)?;
         self.was_used = true;
         loop {
             let call = Call::current();
@@ -130,15 +147,16 @@ impl<T: Transport> Transport for Watched<T> {
             if left.is_zero() {
                 return Err(silent(self.limit).into());
             }
-            timeout.after = left.into();
+            timeout.after = rounded_up(left, self.limit / WAIT_STEPS).into();
             let asked = Instant::now();
             match self.transport.await_input(timeout) {
                 // This process was stopped for a while (ctrl-z); what came meanwhile is there to be read.
-                Err(ureq::Error::Timeout(_)) if asked.elapsed() > left + OVERSLEPT => {
+                Err(ureq::Error::Timeout(_)) if asked.elapsed() > *timeout.after + OVERSLEPT => {
                     Call::change(|call| (call.waited, call.since) = (Duration::ZERO, Instant::now()));
                 }
                 Ok(progress) => {
                     Call::change(|call| call.is_heard |= progress);
+                    self.has_answered = true;
                     return Ok(progress);
                 }
                 Err(error) => return Err(self.explain(error)),
@@ -147,17 +165,38 @@ impl<T: Transport> Transport for Watched<T> {
     }
 
     fn is_open(&mut self) -> bool {
-        self.transport.is_open()
+        // Asked after each answer and again before the next call, which is early enough: it takes three system calls.
+        mem::take(&mut self.has_answered) || self.transport.is_open()
     }
 }
 
-impl<T> Watched<T> {
+impl<T: Transport> Watched<T> {
+    fn send(&mut self, mut timeout: NextTimeout) -> Result<(), ureq::Error> {
+        timeout.after = self.limit.into();
+        while !self.unsent.is_empty() {
+            let output = self.transport.buffers().output();
+            let amount = output.len().min(self.unsent.len());
+            output[..amount].copy_from_slice(&self.unsent[..amount]);
+            self.transport.transmit_output(amount, timeout).map_err(|error| self.explain(error))?;
+            self.unsent.drain(..amount);
+            // A request has gone out: the answer has the whole limit to begin.
+            Call::change(|call| call.since = Instant::now());
+        }
+        Ok(())
+    }
+
     fn explain(&self, error: ureq::Error) -> ureq::Error {
         match error {
             ureq::Error::Timeout(_) => silent(self.limit).into(),
             other => other,
         }
     }
+}
+
+/// The smallest multiple of `step` that is at least `time`.
+fn rounded_up(time: Duration, step: Duration) -> Duration {
+    let step = step.max(Duration::from_millis(1));
+    step * u32::try_from(time.as_nanos().div_ceil(step.as_nanos())).unwrap_or(u32::MAX)
 }
 
 fn silent(limit: Duration) -> io::Error {

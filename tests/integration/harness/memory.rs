@@ -31,6 +31,12 @@ impl Peak {
     }
 }
 
+/// The most memory in KiB that a process has taken so far.
+#[cfg(target_os = "linux")]
+pub(crate) fn peak_memory(pid: u32) -> u64 {
+    peak_kib(pid).expect("the process is there")
+}
+
 fn peak_kib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -21,7 +21,7 @@ use md5::Md5;
 use socket2::{Domain, Socket, Type};
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::process::peak_memory;
+pub(crate) use self::memory::peak_memory;
 pub(crate) use self::{
     dir::Dir,
     fake::FakePeer,

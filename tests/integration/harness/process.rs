@@ -226,11 +226,3 @@ pub(crate) fn unsafe_to_show(text: &str) -> Option<char> {
             || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     })
 }
-
-/// The most memory in KiB that a process has held at once.
-#[cfg(target_os = "linux")]
-pub(crate) fn peak_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}

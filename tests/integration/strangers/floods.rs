@@ -64,6 +64,29 @@ fn nothing(url: &str) {
     say_and_wait(url, "");
 }
 
+/// Connections that say nothing and are opened again whenever the server ends them, for three silence limits.
+fn nothing_again_and_again(url: &str) {
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let open = || connections(url, 1, "").remove(0);
+                let mut silent: Vec<_> = (0..full_or(600, 300) / 4).map(|_| open()).collect();
+                while begin.elapsed() < Duration::from_secs(3) {
+                    for stream in &mut silent {
+                        stream.set_nonblocking(true).unwrap();
+                        let ended = stream.read(&mut [0]).map_err(|error| error.kind());
+                        if ended != Err(io::ErrorKind::WouldBlock) {
+                            *stream = open();
+                        }
+                    }
+                    thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
+    });
+}
+
 fn half_heads(url: &str) {
     say_and_wait(url, "POST /RPC2 HTTP/1.1\r\nHo");
 }
@@ -177,8 +200,9 @@ fn dripping_readers(url: &str) {
 }
 
 /// All attacks, each with the name that its figures are printed under.
-const ATTACKS: [(&str, Attack); 10] = [
+const ATTACKS: [(&str, Attack); 11] = [
     ("nothing said", nothing),
+    ("nothing said again and again", nothing_again_and_again),
     ("half heads", half_heads),
     ("half bodies", half_bodies),
     ("long half bodies", long_half_bodies),
@@ -201,6 +225,11 @@ fn survives(attack: Attack) {
 #[test]
 fn connections_that_say_nothing_keep_nobody_waiting() {
     survives(nothing);
+}
+
+#[test]
+fn connections_that_come_back_whenever_they_are_ended_keep_nobody_waiting() {
+    survives(nothing_again_and_again);
 }
 
 #[test]

@@ -22,14 +22,14 @@ fn wrong_proofs_without_end_slow_nobody_and_fill_no_log() {
     let mut siege = Siege::new("wrong proofs");
     let begin = Instant::now();
     let guesses = full_or(100_000, 4_000);
-    let guessers = 4;
+    let threads = 4;
     siege.endure(|url| {
         thread::scope(|scope| {
-            for guesser in 0..guessers {
+            for thread in 0..threads {
                 scope.spawn(move || {
                     let mut connection = Connection::open(url);
-                    for batch in 0..guesses / guessers / AT_ONCE {
-                        let guess = |index| string(&format!("{:032x}", (guesser * guesses + batch) * AT_ONCE + index));
+                    for batch in 0..guesses / threads / AT_ONCE {
+                        let guess = |index| string(&format!("{:032x}", (thread * guesses + batch) * AT_ONCE + index));
                         let call =
                             |index| method_call("f", &[&guess(index), "<value><int>2</int></value>", &string("small")]);
                         (0..AT_ONCE).for_each(|index| connection.post("/RPC2", call(index)));
@@ -39,10 +39,11 @@ fn wrong_proofs_without_end_slow_nobody_and_fill_no_log() {
             }
         });
     });
-    println!("wrong proofs: {guesses} took {:.1?}", begin.elapsed());
+    let took = begin.elapsed();
     let log = siege.server().log();
     let lines = log.lines().filter(|line| line.contains("refused")).count() as u64;
-    let most = begin.elapsed().as_secs() / LOGGED_EVERY + 1;
+    let most = took.as_secs() / LOGGED_EVERY + 1;
+    println!("wrong proofs: {guesses} took {took:.1?} and put {lines} lines into the log");
     assert!((1..=most).contains(&lines), "{lines} lines, not 1 to {most}, tell of refused proofs:\n{log}");
     siege.lift();
 }

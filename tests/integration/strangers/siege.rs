@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::{Dir, PASSWORD, Server, call, full, serve, string};
+use crate::harness::{Dir, PASSWORD, Server, call, call_for, full, post, serve, string};
 
 /// Within this time an honest call is promised to be answered, whatever goes on.
 const PROMISE: Duration = Duration::from_secs(1);
@@ -149,9 +149,14 @@ impl Siege {
     fn call_honestly(&mut self) {
         let url = self.server.url();
         let begin = Instant::now();
-        match self.calls % 3 {
+        match self.calls % 4 {
             0 => assert_eq!(call(url, 2, &string(SMALL)).content(), CONTENT),
             1 => assert_eq!(call(url, 1, &string("^s")).names(), [SMALL]),
+            // As long as one that tells of a thousand peers.
+            2 => {
+                let document = call_for(PASSWORD, url, 1, &string("^s")) + &" ".repeat(60_000);
+                assert_eq!(post(url, document).answer().names(), [SMALL]);
+            }
             _ => assert!(call(url, 0, "<value><array><data/></array></value>").peers().contains(&url.to_owned())),
         }
         let took = begin.elapsed();
