@@ -34,7 +34,7 @@ const SHOWN_AFTER: Duration = Duration::from_millis(300);
 const WAITING_SHOWN_AFTER: Duration = Duration::from_millis(700);
 
 /// The narrowest terminal in columns that has room for a bar and words beside the figures.
-const WIDTH_FOR_BAR: u16 = 72;
+const WIDTH_FOR_BAR: u16 = 79;
 
 /// Rows of the terminal that stay free of files' lines: the total's, the cursor's and one for a name.
 const ROWS_FOR_OTHERS: u16 = 3;
