@@ -334,6 +334,20 @@ fn in_a_pipe_there_are_names_and_a_summary() {
 }
 
 #[test]
+fn a_pattern_that_finds_nothing_and_looks_like_a_glob_is_told() {
+    let (shared, here) = (Dir::with([("IMG_1.jpg", &b"1"[..])]), Dir::new());
+    let server = serve(&shared).start();
+    let hint =
+        "tinyp2p: warning: PATTERN is a regular expression, in which * repeats what stands before it; .* is anything";
+    for (pattern, is_told) in [("IMG_*.jpg", true), ("IMG*5", true), ("img.*", false), ("[a-z]*\\.png", false)] {
+        let run = download(&here, server.url()).pattern(pattern).run().ends(0, &[], &[]);
+        assert_eq!(run.stderr.starts_with(hint), is_told, "{run}");
+    }
+    let run = download(&here, server.url()).pattern("IMG_*1").run().ends(0, &["IMG_1.jpg"], &[]);
+    assert!(!run.stderr.contains("warning"), "{run}");
+}
+
+#[test]
 fn quiet_leaves_errors_only_and_verbose_adds_who_has_what() {
     let dead = SilentPort::reserve();
     let other = FakePeer::sharing([("both", Reply::content("1")), ("other", Reply::content("22"))]);
