@@ -53,6 +53,12 @@ pub(crate) fn aside<T>(print: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Takes all bars away for good. This waits for the terminal.
+pub(crate) fn leave() {
+    screen::leave();
+    aside(|| ());
+}
+
 /// The place for bars, if standard error is a terminal that can show them and messages are wanted.
 fn place() -> Option<MultiProgress> {
     let is_wanted = screen::can_draw() && log::max_level() >= LevelFilter::Info;

@@ -16,7 +16,7 @@ use std::{
 use indicatif::BinaryBytes;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-pub(crate) use bars::{FileProgress, Progress, Waiting, aside};
+pub(crate) use bars::{FileProgress, Progress, Waiting, aside, leave};
 
 /// How messages look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
