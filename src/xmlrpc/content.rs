@@ -10,16 +10,16 @@ use std::{
 
 use memchr::{memchr_iter, memmem};
 
-use super::{
-    PIECE_BYTES,
-    write::{RESPONSE_END, RESPONSE_START, escape},
-};
+use super::write::{RESPONSE_END, RESPONSE_START, escape};
 
 /// The largest file in bytes that is sent as text: all of it must be looked at before the first byte can go out.
 const MAX_TEXT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The bytes read at a time: as base64 they fill one piece, and a multiple of three needs no padding.
-const INPUT_BYTES: usize = PIECE_BYTES / 4 * 3;
+/// The bytes written at a time. Larger writes are no faster, and 256 downloads that nobody reads hold as many of them.
+const OUTPUT_BYTES: usize = 128 * 1024;
+
+/// The bytes read at a time: as base64 they fill one write, and a multiple of three needs no padding.
+const INPUT_BYTES: usize = OUTPUT_BYTES / 4 * 3;
 
 /// Room in bytes beyond a small file, by which one that has grown is noticed.
 const SPARE_BYTES: usize = 64;
@@ -94,7 +94,7 @@ impl Content {
             if size > self.size || encoded > self.encoded {
                 return Err(changed());
             }
-            if pending.len() >= PIECE_BYTES {
+            if pending.len() >= OUTPUT_BYTES {
                 out.write_all(&pending)?;
                 pending.clear();
             }

@@ -24,7 +24,7 @@ pub(crate) use write::{write_call, write_fault, write_response, write_strings};
 #[cfg(test)]
 mod tests;
 
-/// The bytes that content is read, converted and written in at a time: large enough that a system call costs
+/// The bytes of content that are received and converted at a time: large enough that a system call costs
 /// nothing beside the copying, small enough to stay in a cache.
 const PIECE_BYTES: usize = 256 * 1024;
 

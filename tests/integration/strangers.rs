@@ -7,7 +7,7 @@
 //! - `bodies`: XML and calls that no friend would send, and how much of it
 //! - `guesses`: wrong proofs without end, and patterns built to be expensive
 //!
-//! Each server's silence limit is one second. What a test measured is printed; `--nocapture` shows it.
+//! Most servers' silence limit is one second. What a test measured is printed; `--nocapture` shows it.
 
 mod bodies;
 mod floods;

@@ -232,6 +232,37 @@ fn connections_that_come_back_whenever_they_are_ended_keep_nobody_waiting() {
     survives(nothing_again_and_again);
 }
 
+/// No silence limit helps here: whoever says nothing must make room when others come.
+#[test]
+fn strangers_who_stay_for_ever_keep_nobody_waiting() {
+    for (name, said) in [
+        ("nothing said for ever", String::new()),
+        ("half heads for ever", HEAD.to_owned()),
+        ("half bodies for ever", format!("{HEAD}Content-Length: 1000\r\n\r\n<methodCall>")),
+        ("long half bodies for ever", format!("{HEAD}Content-Length: 1000000\r\n\r\n{}", "<".repeat(999_999))),
+    ] {
+        let mut siege = Siege::without_limit(name);
+        let strangers = connections(siege.url(), full_or(600, 300), &said);
+        (0..12).for_each(|_| siege.call_honestly());
+        drop(strangers);
+        siege.lift();
+    }
+}
+
+/// The same for downloads that nobody reads.
+#[test]
+fn downloads_that_stand_still_for_ever_keep_nobody_waiting() {
+    for count in [60, full_or(600, 300)] {
+        let mut siege = Siege::without_limit(&format!("{count} downloads for ever"));
+        let fetch = call_for(PASSWORD, siege.url(), 2, &string(LARGE));
+        let call = format!("{HEAD}Content-Length: {}\r\n\r\n{fetch}", fetch.len());
+        let strangers = connections(siege.url(), count, &call);
+        (0..12).for_each(|_| siege.call_honestly());
+        drop(strangers);
+        siege.lift();
+    }
+}
+
 #[test]
 fn half_heads_keep_nobody_waiting() {
     survives(half_heads);

@@ -76,19 +76,24 @@ pub(super) struct Siege {
 
 impl Siege {
     pub(super) fn new(name: &str) -> Self {
-        Self::start(name.to_owned(), None)
+        Self::start(name.to_owned(), "1", None)
+    }
+
+    /// A server whose silence limit nobody will live to see.
+    pub(super) fn without_limit(name: &str) -> Self {
+        Self::start(name.to_owned(), "3600", None)
     }
 
     /// A server that may have only so many descriptors.
     pub(super) fn with_descriptors(limit: u32) -> Self {
-        Self::start(format!("{limit} descriptors"), Some(limit))
+        Self::start(format!("{limit} descriptors"), "1", Some(limit))
     }
 
-    fn start(name: String, descriptors: Option<u32>) -> Self {
+    fn start(name: String, silence: &str, descriptors: Option<u32>) -> Self {
         raise_descriptor_limit();
         let dir = Dir::with([(SMALL, CONTENT)]);
         File::create(dir.join(LARGE)).unwrap().set_len(4 << 30).unwrap();
-        let server = serve(&dir).options(["--timeout", "1"]);
+        let server = serve(&dir).options(["--timeout", silence]);
         let server = match descriptors {
             Some(limit) => server.descriptors(limit),
             None => server,
@@ -146,7 +151,7 @@ impl Siege {
 
     /// One call by a friend, on a connection of its own.
     #[track_caller]
-    fn call_honestly(&mut self) {
+    pub(super) fn call_honestly(&mut self) {
         let url = self.server.url();
         let begin = Instant::now();
         match self.calls % 4 {
