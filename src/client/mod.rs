@@ -3,6 +3,7 @@
 //! One bad peer or file never ends the run. What is lost, and only that, makes the exit status 1: the peer list or the
 //! listing of the server that was named, a file that was listed and is not here at the end, or a fault of this side.
 
+mod arriving;
 mod catalogue;
 mod downloads;
 mod listings;
