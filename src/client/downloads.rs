@@ -317,9 +317,9 @@ impl<'a> Downloads<'a> {
 
     fn report(&self, state: &State) {
         let State { here, failed, directories, .. } = state;
-        let how = if self.interruption.has_come() { "interrupted: saved" } else { "saved" };
+        let how = if self.interruption.has_come() { "interrupted: " } else { "" };
         let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
-        let mut done = format!("{how} {done}, {here} already here, {failed} failed");
+        let mut done = format!("{how}{done}, {here} already here, {failed} failed");
         let others = self.missing - state.saved - state.appeared - failed - directories;
         let directory = if *directories == 1 { "directory" } else { "directories" };
         for (count, what) in [(*directories, directory), (others, "not fetched")] {

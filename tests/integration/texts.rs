@@ -325,11 +325,11 @@ fn in_a_pipe_there_are_names_and_a_summary() {
     let server = serve(&shared).start();
     let here = Dir::with([("b", &b"mine"[..])]);
     let run = download(&here, server.url()).run().ends(0, &["a", "c"], &[]);
-    assert_eq!(timeless(&run.stderr), "tinyp2p: saved 2 files, 4 B in T s (RATE), 1 already here, 0 failed\n");
+    assert_eq!(timeless(&run.stderr), "tinyp2p: 2 files, 4 B in T s (RATE), 1 already here, 0 failed\n");
     let run = download(&Dir::new(), server.url()).pattern("^a$").run().ends(0, &["a"], &[]);
-    assert_eq!(timeless(&run.stderr), "tinyp2p: saved 1 file, 1 B in T s (RATE), 0 already here, 0 failed\n");
+    assert_eq!(timeless(&run.stderr), "tinyp2p: 1 file, 1 B in T s (RATE), 0 already here, 0 failed\n");
     let run = download(&here, server.url()).pattern("z").run().ends(0, &[], &[]);
-    let nothing = "tinyp2p: saved 0 files, 0 B in T s (RATE), 0 already here, 0 failed; nobody has a matching file\n";
+    let nothing = "tinyp2p: 0 files, 0 B in T s (RATE), 0 already here, 0 failed; nobody has a matching file\n";
     assert_eq!(timeless(&run.stderr), nothing);
 }
 
@@ -367,11 +367,11 @@ fn quiet_leaves_errors_only_and_verbose_adds_who_has_what() {
     let verbose = fetch("-v");
     let mut expected = vec![
         "tinyp2p: 'lost' is not here: nobody else has it",
+        "tinyp2p: 2 files, 3 B in T s (RATE), 0 already here, 1 failed",
         "tinyp2p: GIVEN has 2 matching files",
         "tinyp2p: OTHER has 2 matching files",
         "tinyp2p: fetched 'both' from OTHER: 1 B",
         "tinyp2p: fetched 'other' from OTHER: 2 B",
-        "tinyp2p: saved 2 files, 3 B in T s (RATE), 0 already here, 1 failed",
         "tinyp2p: warning: could not fetch 'both' from GIVEN: fault: what a pity",
         "tinyp2p: warning: could not fetch 'lost' from GIVEN: fault: gone",
         "tinyp2p: warning: skipped DEAD: could not connect: connection refused",
