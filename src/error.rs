@@ -106,7 +106,7 @@ pub(crate) fn reason(error: &io::Error) -> String {
 fn said_by_status(status: u16) -> String {
     match status {
         503 => "too busy (HTTP status 503)".to_owned(),
-        408 | 411 | 413 | 417 | 431 | 500..600 => format!("the answer is HTTP status {status}"),
+        408 | 411 | 413 | 417 | 431 | 500 => format!("the answer is HTTP status {status}"),
         _ => format!("not a TinyP2P server: the answer is HTTP status {status}"),
     }
 }

@@ -172,6 +172,7 @@ fn a_server_that_is_none_is_told() {
     let head = |status: &str| format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
     for (reply, complaint) in [
         (Reply::raw(head("404 Not Found")), "not a TinyP2P server: the answer is HTTP status 404"),
+        (Reply::raw(head("501 Unsupported method")), "not a TinyP2P server: the answer is HTTP status 501"),
         (Reply::raw(head("301 Elsewhere")), "not a TinyP2P server: the answer is HTTP status 301"),
         (Reply::raw(page), "not a TinyP2P server: the answer is a web page"),
         (Reply::raw(*b"SSH-2.0-OpenSSH_9.6\r\n"), "not a TinyP2P server: the answer is not HTTP"),
