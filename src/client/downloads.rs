@@ -1,11 +1,11 @@
 //! Fetching: workers that take tasks from the schedule, and one thread that settles what they bring.
 //!
-//! A worker streams a file into a partial one and goes on to the next; the thread that started them makes whole files durable
-//! and visible, as many at once as are there, and prints their names. So the network never waits for the disk to sync,
-//! and what is printed is saved.
+//! A worker streams a file into memory or a partial one and goes on to the next; the thread that started them makes
+//! whole files durable and visible, as many at once as are there, and prints their names. So the network never waits
+//! for the disk to sync, and what is printed is saved.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -15,17 +15,18 @@ use std::{
 };
 
 use crate::{
-    arrivals::{Arrivals, MAX_BATCH, Partial, Settled},
+    arrivals::{Arrivals, MAX_BATCH, Settled},
     descriptors,
     error::{Failure, reason},
     names::FileName,
     peers::PeerUrl,
-    progress::{self, FileProgress, Progress},
-    remote::{Caller, Landing},
+    progress::{self, Progress},
+    remote::Caller,
 };
 
 use super::{
     Interruption,
+    arriving::{Arriving, Content},
     catalogue::Catalogue,
     listings::Missing,
     results::Results,
@@ -74,7 +75,7 @@ struct State {
 struct Arrived {
     index: usize,
     name: FileName,
-    partial: Partial,
+    content: Content,
     bytes: u64,
 }
 
@@ -165,8 +166,8 @@ impl<'a> Downloads<'a> {
             }
             drop(state);
             self.ended.notify_all();
-            if let Some((partial, bytes)) = file {
-                let file = Arrived { index: task.name, name, partial, bytes };
+            if let Some((content, bytes)) = file {
+                let file = Arrived { index: task.name, name, content, bytes };
                 arrived.send(file).expect("files are settled until the last worker has ended");
             }
         }
@@ -187,18 +188,17 @@ impl<'a> Downloads<'a> {
     }
 
     /// Fetches one file from one peer: how that ended, and the whole file if it did well.
-    fn fetch(&self, task: Task, name: &FileName) -> (Attempt, Option<(Partial, u64)>) {
+    fn fetch(&self, task: Task, name: &FileName) -> (Attempt, Option<(Content, u64)>) {
         if self.arrivals.holds(name) {
             self.leave_alone(name);
             return (Attempt::Settled, None);
         }
         let peer = &self.peers[task.peer];
-        let mut landing = Arriving { arrivals: self.arrivals, progress: self.progress.file(name), partial: None };
-        let fetched = self.caller.fetch(peer, name, &mut landing);
-        match fetched.and_then(|bytes| landing.into_partial().map(|partial| (partial, bytes)).map_err(Failure::Local)) {
-            Ok(file) => {
-                log::debug!("fetched '{name}' from {peer}: {}", progress::size(file.1));
-                (Attempt::Settled, Some(file))
+        let mut landing = Arriving::new(self.arrivals, self.progress.file(name));
+        match self.caller.fetch(peer, name, &mut landing) {
+            Ok(bytes) => {
+                log::debug!("fetched '{name}' from {peer}: {}", progress::size(bytes));
+                (Attempt::Settled, Some((landing.into_content(), bytes)))
             }
             Err(_) if self.interruption.has_come() || self.state().is_stopped => (Attempt::Settled, None),
             Err(Failure::Local(error)) => {
@@ -276,9 +276,14 @@ impl<'a> Downloads<'a> {
             batch.extend(arrived.try_iter().take(most - 1));
             let mut facts = Vec::with_capacity(batch.len());
             let mut files = Vec::with_capacity(batch.len());
-            for Arrived { index, name, partial, bytes } in batch {
-                facts.push((index, bytes));
-                files.push((name, partial));
+            for Arrived { index, name, content, bytes } in batch {
+                match content.into_partial(self.arrivals) {
+                    Ok(partial) => {
+                        facts.push((index, bytes));
+                        files.push((name, partial));
+                    }
+                    Err(error) => self.fail_here(index, &name, &error),
+                }
             }
             let mut saved = Vec::with_capacity(files.len());
             for ((index, bytes), (name, settled)) in facts.into_iter().zip(self.arrivals.settle(files)) {
@@ -312,9 +317,9 @@ impl<'a> Downloads<'a> {
 
     fn report(&self, state: &State) {
         let State { here, failed, directories, .. } = state;
-        let how = if self.interruption.has_come() { "interrupted: saved" } else { "saved" };
+        let how = if self.interruption.has_come() { "interrupted: " } else { "" };
         let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
-        let mut done = format!("{how} {done}, {here} already here, {failed} failed");
+        let mut done = format!("{how}{done}, {here} already here, {failed} failed");
         let others = self.missing - state.saved - state.appeared - failed - directories;
         let directory = if *directories == 1 { "directory" } else { "directories" };
         for (count, what) in [(*directories, directory), (others, "not fetched")] {
@@ -328,46 +333,5 @@ impl<'a> Downloads<'a> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A file on its way into the directory. Its partial file is made when the first byte comes, so that a refusal makes
-/// none.
-struct Arriving<'a> {
-    arrivals: &'a Arrivals,
-    progress: FileProgress,
-    partial: Option<Partial>,
-}
-
-impl Arriving<'_> {
-    fn partial(&mut self) -> io::Result<&mut Partial> {
-        if self.partial.is_none() {
-            self.partial = Some(self.arrivals.begin()?);
-        }
-        Ok(self.partial.as_mut().expect("it has just been made"))
-    }
-
-    /// The partial file, also of an empty one.
-    fn into_partial(mut self) -> io::Result<Partial> {
-        self.partial()?;
-        Ok(self.partial.expect("it has just been made"))
-    }
-}
-
-impl Write for Arriving<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.partial()?.write(bytes)?;
-        self.progress.advance(written);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Landing for Arriving<'_> {
-    fn expect(&mut self, bytes: u64) {
-        self.progress.expect(bytes);
     }
 }

@@ -3,6 +3,7 @@
 //! One bad peer or file never ends the run. What is lost, and only that, makes the exit status 1: the peer list or the
 //! listing of the server that was named, a file that was listed and is not here at the end, or a fault of this side.
 
+mod arriving;
 mod catalogue;
 mod downloads;
 mod listings;
@@ -15,6 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
+    thread,
 };
 
 use crate::{
@@ -52,12 +54,23 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
     }
     let is_first_lost = listings.is_first_lost;
     let missing = listings.missing(&arrivals, peers.as_slice().len());
+    let is_nothing = missing.schedule.len() + missing.here == 0 && !is_first_lost;
+    if is_nothing && is_like_glob(options.pattern.as_str()) {
+        log::warn!("PATTERN is a regular expression, in which * repeats what stands before it; .* is anything");
+    }
     let downloads = Downloads::new(&caller, peers.as_slice(), &arrivals, &interruption, missing);
     let is_complete = downloads.run(options.jobs.into());
     if interruption.has_come() {
         return Ok(interruption.exit_code());
     }
     Ok(ExitCode::from(u8::from(is_first_lost || !is_complete)))
+}
+
+/// Whether a pattern may well be meant as a glob: a star follows what one seldom repeats.
+fn is_like_glob(pattern: &str) -> bool {
+    pattern
+        .match_indices('*')
+        .any(|(at, _)| pattern[..at].ends_with(|before: char| before.is_alphanumeric() || "_-".contains(before)))
 }
 
 /// The peers of which the first server knows, itself among them.
@@ -90,6 +103,8 @@ impl Interruption {
         signals::watch(move |status| {
             theirs.store(status, Ordering::Relaxed);
             caller.shut_down();
+            // A terminal that takes no output must not hold up the end.
+            let _ = thread::Builder::new().name("progress".to_owned()).spawn(progress::leave);
             status
         })
         .map_err(Error::Start)?;

@@ -27,6 +27,9 @@ use super::{
 /// How often the bars are drawn: faster, and nobody could read the figures.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often the terminal is written to at most, but for what is printed in between.
+const DRAWS_PER_SECOND: u8 = 10;
+
 /// A file has a line of its own only when it takes longer: thousands of small ones would only flicker.
 const SHOWN_AFTER: Duration = Duration::from_millis(300);
 
@@ -34,7 +37,7 @@ const SHOWN_AFTER: Duration = Duration::from_millis(300);
 const WAITING_SHOWN_AFTER: Duration = Duration::from_millis(700);
 
 /// The narrowest terminal in columns that has room for a bar and words beside the figures.
-const WIDTH_FOR_BAR: u16 = 72;
+const WIDTH_FOR_BAR: u16 = 74;
 
 /// Rows of the terminal that stay free of files' lines: the total's, the cursor's and one for a name.
 const ROWS_FOR_OTHERS: u16 = 3;
@@ -53,11 +56,18 @@ pub(crate) fn aside<T>(print: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Takes all bars away for good. This waits for the terminal.
+pub(crate) fn leave() {
+    screen::leave();
+    aside(|| ());
+}
+
 /// The place for bars, if standard error is a terminal that can show them and messages are wanted.
 fn place() -> Option<MultiProgress> {
     let is_wanted = screen::can_draw() && log::max_level() >= LevelFilter::Info;
     is_wanted.then(|| {
-        let target = || ProgressDrawTarget::term_like(Box::new(Screen::default()));
+        // Each line of a tick asks to be drawn; once is enough.
+        let target = || ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), DRAWS_PER_SECOND);
         BARS.get_or_init(|| MultiProgress::with_draw_target(target())).clone()
     })
 }
@@ -140,11 +150,33 @@ struct Total {
 
 /// A file under way.
 struct Flight {
-    /// Counts from the beginning, so that it knows the rate, and is drawn later or never.
-    bar: ProgressBar,
+    name: FileName,
     begun: Instant,
     length: Option<u64>,
-    is_shown: bool,
+    got: Arc<AtomicU64>,
+    meter: Meter,
+    /// None until it has taken longer.
+    line: Option<ProgressBar>,
+}
+
+impl Flight {
+    fn new(name: &FileName, got: &Arc<AtomicU64>) -> Self {
+        let (name, got) = (name.clone(), Arc::clone(got));
+        Self { name, begun: Instant::now(), length: None, got, meter: Meter::default(), line: None }
+    }
+
+    fn got(&self) -> u64 {
+        self.got.load(Ordering::Relaxed)
+    }
+
+    fn figures(&mut self) -> String {
+        let got = self.got();
+        let rate = size(self.meter.measure(self.begun.elapsed(), got)) + "/s";
+        match self.length {
+            Some(length) => format!("{:>3}% {rate:>10}", u128::from(got) * 100 / u128::from(length.max(1))),
+            None => format!("{:>8} {rate:>10}", size(got)),
+        }
+    }
 }
 
 impl Progress {
@@ -172,11 +204,9 @@ impl Progress {
     /// The progress of one file that is being fetched.
     pub(crate) fn file(&self, name: &FileName) -> FileProgress {
         let flight = self.total.as_ref().map(|total| {
-            let bar = ProgressBar::hidden().with_message(name.to_string());
-            let number = total.flights_begun.fetch_add(1, Ordering::Relaxed);
-            let flight = Flight { bar: bar.clone(), begun: Instant::now(), length: None, is_shown: false };
-            total.flights().insert(number, flight);
-            (Arc::clone(total), number, bar)
+            let (number, got) = (total.flights_begun.fetch_add(1, Ordering::Relaxed), Arc::default());
+            total.flights().insert(number, Flight::new(name, &got));
+            (Arc::clone(total), number, got)
         });
         FileProgress { flight }
     }
@@ -209,17 +239,14 @@ impl Total {
         let mut flights = self.flights();
         let slow = flights.values_mut().filter(|flight| flight.begun.elapsed() > SHOWN_AFTER);
         for flight in slow.take(rows.saturating_sub(ROWS_FOR_OTHERS).into()) {
-            if !flight.is_shown {
-                flight.is_shown = true;
-                flight.bar.set_style(style(match flight.length {
-                    Some(_) => "{percent:>3}% {binary_bytes_per_sec:>13}  {wide_msg}",
-                    None => "{binary_bytes:>11} {binary_bytes_per_sec:>13}  {wide_msg}",
-                }));
-                self.bars.insert_before(&self.bar, flight.bar.clone());
-            }
-            flight.bar.tick();
+            let figures = flight.figures();
+            let line = flight.line.get_or_insert_with(|| {
+                let line = ProgressBar::new_spinner().with_style(style("{prefix}  {wide_msg}"));
+                self.bars.insert_before(&self.bar, line.with_message(flight.name.to_string()))
+            });
+            line.set_prefix(figures);
         }
-        let in_flight: Vec<_> = flights.values().map(|flight| (flight.bar.position(), flight.length)).collect();
+        let in_flight: Vec<_> = flights.values().map(|flight| (flight.got(), flight.length)).collect();
         drop(flights);
         let (done, bytes) = (self.done.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         let rate = self.meter.lock().unwrap_or_else(PoisonError::into_inner).measure(self.begun.elapsed(), bytes);
@@ -236,24 +263,23 @@ impl Total {
 
 /// One file under way; its line is gone when this is dropped.
 pub(crate) struct FileProgress {
-    flight: Option<(Arc<Total>, u64, ProgressBar)>,
+    flight: Option<(Arc<Total>, u64, Arc<AtomicU64>)>,
 }
 
 impl FileProgress {
     /// Says how many bytes the file has, if that is known.
     pub(crate) fn expect(&mut self, bytes: u64) {
-        if let Some((total, number, bar)) = &self.flight {
-            bar.set_length(bytes);
-            if let Some(flight) = total.flights().get_mut(number) {
-                flight.length = Some(bytes);
-            }
+        if let Some((total, number, _)) = &self.flight
+            && let Some(flight) = total.flights().get_mut(number)
+        {
+            flight.length = Some(bytes);
         }
     }
 
     /// Says that so many more bytes have come.
     pub(crate) fn advance(&mut self, bytes: usize) {
-        if let Some((total, _, bar)) = &self.flight {
-            bar.inc(bytes as u64);
+        if let Some((total, _, got)) = &self.flight {
+            got.fetch_add(bytes as u64, Ordering::Relaxed);
             total.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
@@ -261,10 +287,10 @@ impl FileProgress {
 
 impl Drop for FileProgress {
     fn drop(&mut self) {
-        if let Some((total, number, bar)) = &self.flight {
+        if let Some((total, number, _)) = &self.flight {
             let flight = total.flights().remove(number);
-            if flight.is_some_and(|flight| flight.is_shown) {
-                take_away(&total.bars, bar);
+            if let Some(line) = flight.and_then(|flight| flight.line) {
+                take_away(&total.bars, &line);
             }
         }
     }
@@ -374,7 +400,7 @@ mod tests {
     fn the_figures_fit_the_narrowest_common_terminals() {
         let counts = counts(10_000, 10_000, 1023 << 20, 1012 << 20);
         let (wide, narrow) = (counts.figures(Some(SECOND * 59), true), counts.figures(Some(SECOND * 59), false));
-        assert_eq!(narrow, "10000/10000 1023.00 MiB 1012.00 MiB/s 59s");
+        assert_eq!(narrow, "10000/10000 1023 MiB 1012 MiB/s 59s");
         assert!(wide.len() < usize::from(WIDTH_FOR_BAR) - "[====================] ".len(), "{wide}");
     }
 }

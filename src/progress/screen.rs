@@ -9,7 +9,10 @@ use std::{
     env,
     io::{self, IsTerminal, Write},
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,6 +29,14 @@ const USUAL_SIZE: (u16, u16) = (80, 24);
 /// Bars are drawn ten times a second; after so long a pause the program was stopped (ctrl-z), and what stands above the
 /// cursor is no longer ours.
 const STOPPED_AFTER: Duration = Duration::from_secs(2);
+
+/// Whether nothing is to be drawn any more.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing is drawn; what is there goes when it would be drawn next.
+pub(super) fn leave() {
+    IS_OVER.store(true, Ordering::Relaxed);
+}
 
 /// Standard error as a terminal.
 #[derive(Debug, Default)]
@@ -136,6 +147,10 @@ impl TermLike for Screen {
 
     fn flush(&self) -> io::Result<()> {
         let mut rows = self.rows();
+        if IS_OVER.load(Ordering::Relaxed) {
+            rows.text.clear();
+            rows.widths.clear();
+        }
         if is_in_foreground() {
             let text = rows.replace(size().0.into());
             // A terminal that is gone shows no bars, which is no reason to end.

@@ -80,8 +80,10 @@ class Screen:
         self.escapes += 1
         if order == "A":
             self.row = max(self.row - max(number, 1), len(self.rows) - self.height, 0)
-        elif order == "K" and number == 0:
-            del self.rows[self.row].cells[self.column :]
+        elif order == "B":
+            self.row = min(self.row + max(number, 1), len(self.rows) - 1)
+        elif order == "K" and number in (0, 2):
+            del self.rows[self.row].cells[self.column if number == 0 else 0 :]
         elif order == "J" and number == 0:
             del self.rows[self.row].cells[self.column :]
             del self.rows[self.row + 1 :]

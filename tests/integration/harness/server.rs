@@ -160,6 +160,12 @@ impl Server {
         Self::start_with(dir, temporary, command, &words)
     }
 
+    /// Starts a command that is our server, its words included.
+    #[track_caller]
+    pub(crate) fn with_command(dir: &Dir, command: Command) -> Self {
+        Self::start(dir, command, &[])
+    }
+
     #[track_caller]
     fn start(dir: &Dir, command: Command, words: &[String]) -> Self {
         Self::start_with(dir, Dir::new(), command, words)

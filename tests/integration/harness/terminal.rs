@@ -46,7 +46,9 @@ impl Look {
                 None => lines.push(row.clone()),
             }
         }
-        lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
+        for line in &mut lines {
+            line.truncate(line.trim_end().len());
+        }
         while lines.last().is_some_and(String::is_empty) {
             lines.pop();
         }

@@ -1,0 +1,81 @@
+//! A file between its call and the directory.
+//!
+//! A small file waits in memory until the thread that settles comes to it, so that the next call goes out at once and
+//! one thread alone works in the directory. A large one goes into a partial file as it comes.
+
+use std::io::{self, Write};
+
+use crate::{
+    arrivals::{Arrivals, Partial},
+    progress::FileProgress,
+    remote::Landing,
+};
+
+/// The most bytes of a file that waits in memory. At most two batches wait, which makes 2 MiB.
+const MAX_IN_MEMORY: usize = 16 << 10;
+
+/// A file that is being fetched. Nothing of it is in the directory before more bytes came than wait in memory, so a
+/// refusal leaves nothing there.
+pub(super) struct Arriving<'a> {
+    arrivals: &'a Arrivals,
+    progress: FileProgress,
+    content: Content,
+}
+
+/// What has come of a file.
+pub(super) enum Content {
+    InMemory(Vec<u8>),
+    InFile(Partial),
+}
+
+impl<'a> Arriving<'a> {
+    pub(super) fn new(arrivals: &'a Arrivals, progress: FileProgress) -> Self {
+        Self { arrivals, progress, content: Content::InMemory(Vec::new()) }
+    }
+
+    /// All that has come.
+    pub(super) fn into_content(self) -> Content {
+        self.content
+    }
+}
+
+impl Write for Arriving<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Content::InMemory(before) = &mut self.content
+            && before.len() + bytes.len() > MAX_IN_MEMORY
+        {
+            let before = std::mem::take(before);
+            self.content = Content::InFile(Content::InMemory(before).into_partial(self.arrivals)?);
+        }
+        let written = match &mut self.content {
+            Content::InMemory(before) => before.write(bytes)?,
+            Content::InFile(partial) => partial.write(bytes)?,
+        };
+        self.progress.advance(written);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Landing for Arriving<'_> {
+    fn expect(&mut self, bytes: u64) {
+        self.progress.expect(bytes);
+    }
+}
+
+impl Content {
+    /// A partial file with this content.
+    pub(super) fn into_partial(self, arrivals: &Arrivals) -> io::Result<Partial> {
+        match self {
+            Self::InFile(partial) => Ok(partial),
+            Self::InMemory(bytes) => {
+                let mut partial = arrivals.begin()?;
+                partial.write_all(&bytes)?;
+                Ok(partial)
+            }
+        }
+    }
+}
