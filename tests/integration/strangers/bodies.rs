@@ -172,7 +172,12 @@ fn the_costliest_bodies_all_at_once_fit_into_memory() {
         ("<string>", "a", "</string>"),
         ("<base64>", "AAAA", "</base64>"),
     ];
-    let bodies = costly.map(|(start, piece, end)| call_filled_with(siege.url(), start, piece, end));
+    let mut bodies: Vec<_> =
+        costly.into_iter().map(|(start, piece, end)| call_filled_with(siege.url(), start, piece, end)).collect();
+    // As long as a body may be without a share of what long ones have together.
+    let arrays = "<value/>".repeat(8000);
+    bodies
+        .push(call_by_friend(siege.url(), "0", &format!("<value><array><data>{arrays}</data></array></value>")).into());
     siege.endure(|url| {
         thread::scope(|scope| {
             for index in 0..full_or(200, 40) {
