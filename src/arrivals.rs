@@ -5,6 +5,7 @@
 //! file can be locked was left behind by a client that was killed, and the next run removes it.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Write},
     os::unix::fs::MetadataExt,
@@ -76,6 +77,12 @@ impl Arrivals {
     /// Whether something of whatever kind stands under the name, a dangling symbolic link too.
     pub(crate) fn holds(&self, name: &FileName) -> bool {
         self.dir.join(name.as_str()).symlink_metadata().is_ok()
+    }
+
+    /// The names of all that stands in the directory, but for partial files.
+    pub(crate) fn names(&self) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
+        let names = fs::read_dir(&self.dir)?.map(|entry| entry.map(|entry| entry.file_name()));
+        Ok(names.filter(|name| !name.as_ref().is_ok_and(|name| name.to_str().is_some_and(names::is_partial))))
     }
 
     /// Makes an empty partial file of the mode that the umask gives.

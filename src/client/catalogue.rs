@@ -209,6 +209,11 @@ impl Catalogue {
         FileName::from_bytes(name).expect("only file names were added")
     }
 
+    /// The place of a name.
+    pub(super) fn find(&self, name: &[u8]) -> Option<usize> {
+        self.starts.binary_search_by(|&start| self.entries[start as usize].name(&self.pieces).cmp(name)).ok()
+    }
+
     /// The peers that list a name, by their places on the peer list.
     pub(super) fn holders(&self, index: usize) -> impl Iterator<Item = usize> {
         let end = self.starts.get(index + 1).map_or(self.entries.len(), |&end| end as usize);
@@ -244,6 +249,7 @@ mod tests {
         let catalogue = intake.finish(|peer| panic!("{peer} was dropped"));
         let expected = [("a", vec![2]), ("b", vec![0, 2]), ("c", vec![0])];
         assert_eq!(contents(&catalogue), expected.map(|(name, holders)| (name.to_owned(), holders)));
+        assert_eq!(["a", "c", "d", ""].map(|name| catalogue.find(name.as_bytes())), [Some(0), Some(2), None, None]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    os::unix::ffi::OsStrExt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -138,14 +139,15 @@ impl Listings {
     /// Prints the names that are not in the directory, sorted; with `-v` all names, each with its holders.
     pub(super) fn print(&self, arrivals: &Arrivals, peers: &[PeerUrl]) -> io::Result<()> {
         let all = log::log_enabled!(log::Level::Debug);
+        let is_here = if all { vec![false; self.catalogue.len()] } else { self.find_here(arrivals) };
         let mut results = Results::new();
         let mut lines = String::new();
-        for index in 0..self.catalogue.len() {
+        for (index, is_here) in is_here.into_iter().enumerate() {
             let name = self.catalogue.name(index);
             if all {
                 let holders: Vec<&str> = self.catalogue.holders(index).map(|peer| peers[peer].as_str()).collect();
                 lines.extend([&*results.name(&name), "\t", &holders.join(" "), "\n"]);
-            } else if !arrivals.holds(&name) {
+            } else if !is_here {
                 lines.extend([&*results.name(&name), "\n"]);
             }
             if lines.len() >= LINES_BYTES {
@@ -160,8 +162,8 @@ impl Listings {
     pub(super) fn missing(self, arrivals: &Arrivals, peers: usize) -> Missing {
         let mut schedule = Schedule::new(peers, self.catalogue.len(), self.catalogue.holdings());
         let mut here = 0;
-        for index in 0..self.catalogue.len() {
-            if arrivals.holds(&self.catalogue.name(index)) {
+        for (index, is_here) in self.find_here(arrivals).into_iter().enumerate() {
+            if is_here {
                 here += 1;
                 schedule.want([]);
             } else {
@@ -169,6 +171,30 @@ impl Listings {
             }
         }
         Missing { catalogue: self.catalogue, schedule, here }
+    }
+
+    /// Whether something is in the directory under each name, by its place.
+    fn find_here(&self, arrivals: &Arrivals) -> Vec<bool> {
+        let mut is_here = vec![false; self.catalogue.len()];
+        // To read the directory once takes less time than to look for each name.
+        let mut mark = || {
+            let mut is_empty = true;
+            for name in arrivals.names()? {
+                is_empty = false;
+                if let Some(index) = self.catalogue.find(name?.as_bytes()) {
+                    is_here[index] = true;
+                }
+            }
+            io::Result::Ok(is_empty)
+        };
+        let is_empty = mark().unwrap_or(false);
+        // Some file systems take names for one that are spelled otherwise.
+        if !is_empty {
+            for (index, is_here) in is_here.iter_mut().enumerate().filter(|(_, is_here)| !**is_here) {
+                *is_here = arrivals.holds(&self.catalogue.name(index));
+            }
+        }
+        is_here
     }
 }
 
