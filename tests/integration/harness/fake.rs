@@ -147,10 +147,11 @@ impl FakePeer {
                     if calls == 0 && !state.stopped.load(SeqCst) {
                         state.connections_without_a_call.fetch_add(1, SeqCst);
                     }
+                    // Before the caller sees the end, for then it may open another.
+                    state.connections.leave();
                     _ = stream.shutdown(Shutdown::Both);
                     // What is kept of closed ones would use up the descriptors of all tests.
                     state.streams.lock().unwrap().retain(|stream| stream.peer_addr().is_ok());
-                    state.connections.leave();
                 });
                 guests.guests.lock().unwrap().push(guest);
             }
