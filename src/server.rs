@@ -21,7 +21,7 @@ use crate::{
     endpoint::{Answering, Endpoint},
     error::{Error, reason},
     gossip::{self, News},
-    handover::Handover,
+    handover::Receive,
     membership::Membership,
     names::Shown,
     node::Node,
@@ -178,12 +178,11 @@ fn private_directory() -> Result<TempDir, Error> {
 }
 
 fn open_door(listeners: Vec<TcpListener>, node: Node, private: &TempDir, silence: Duration) -> io::Result<Door> {
-    let handover = Arc::new(Handover::default());
     let answering: Answering = Arc::new(move |call, accepts_raw, caller| node.answer(call, accepts_raw, caller));
-    let (directory, table) = (private.path().to_owned(), Arc::clone(&handover));
+    let directory = private.path().to_owned();
     let start_endpoint = move || {
-        let endpoint = Endpoint::start(&directory, Arc::clone(&answering), Arc::clone(&table))?;
-        Ok((endpoint.path().to_owned(), Box::new(endpoint) as Box<dyn Send + Sync>))
+        let endpoint = Endpoint::start(&directory, Arc::clone(&answering))?;
+        Ok((endpoint.path().to_owned(), Arc::new(endpoint) as Arc<dyn Receive>))
     };
-    Door::open(listeners, Box::new(start_endpoint), handover, silence)
+    Door::open(listeners, Box::new(start_endpoint), silence)
 }

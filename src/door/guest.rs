@@ -1,7 +1,7 @@
-//! One public connection: its socket, its conversation, and the delivery of long bodies.
+//! One public connection: its socket, how requests come from it, and how answers go to it.
 //!
-//! A guest's own thread reads requests, passes them on and writes the answers. Others only look at its [`Pulse`] and
-//! may [cut](Guest::cut) it, which ends whatever the thread waits for. A body that fails, or writes another number of
+//! One thread at a time reads requests and writes answers. Others only look at its [`Pulse`] and may
+//! [cut](Guest::cut) it, which ends whatever that thread waits for. A body that fails, or writes another number of
 //! bytes than was announced, resets the connection: nothing is padded and nothing closed properly.
 
 use std::{
@@ -18,13 +18,12 @@ use std::{
 use socket2::SockRef;
 
 use super::{
-    House,
     line::Reply,
     lock,
     pulse::{Phase, Pulse, Verdict},
-    request::{BUSY, Body, Head, Missing, Refusal, read_body, read_head},
+    request::{Budget, Missing, Refusal, Request, read_body, read_head},
 };
-use crate::handover;
+use crate::handover::Body;
 
 /// Head and this much of the body in bytes go in one write: one packet for a small answer.
 const FIRST_WRITE: usize = 16 * 1024;
@@ -41,24 +40,14 @@ pub(super) struct Guest {
     cut: AtomicBool,
 }
 
-/// Why a conversation ends without a last word.
-enum End {
-    /// The guest has left or was cut.
-    Gone,
-    /// An answer could not be completed.
-    Broken,
-}
-
-impl From<io::Error> for End {
-    fn from(_: io::Error) -> Self {
-        Self::Gone
-    }
-}
-
 impl Guest {
     pub(super) fn new(id: u64, stream: TcpStream, address: SocketAddr) -> Self {
         let pulse = Mutex::new(Pulse::new(Instant::now()));
         Self { id, stream, address: address.ip().to_canonical(), pulse, cut: AtomicBool::new(false) }
+    }
+
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// What counts as one address when places are shared out: an IPv6 host has a whole /64 for itself.
@@ -101,7 +90,7 @@ impl Guest {
         }
     }
 
-    /// What it does, and for how long nothing has moved; nothing while a worker has its call.
+    /// What it does, and for how long nothing has moved; nothing while the endpoint has its call.
     pub(super) fn silence(&self, now: Instant) -> Option<(Phase, Duration)> {
         let pulse = lock(&self.pulse);
         Some((pulse.phase(), pulse.silence(now)?))
@@ -113,7 +102,7 @@ impl Guest {
         recv(&self.stream, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(_, read)| read > 0)
     }
 
-    fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: Phase) {
         lock(&self.pulse).enter(phase, Instant::now());
     }
 
@@ -132,6 +121,57 @@ impl Guest {
             }
         }
         Ok(())
+    }
+
+    /// Takes one request. `unread` is what arrived before, and then what arrived after it.
+    pub(super) fn read_request(&self, unread: &mut Vec<u8>, budget: &Budget) -> Result<Request, Missing> {
+        let head = read_head(&mut Ear(self), unread)?;
+        if head.expects_continue && head.length > unread.len() {
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let (body, share) = read_body(&mut Ear(self), unread, head.length, budget)?;
+        Ok(Request { head, body, share })
+    }
+
+    /// Answers a request that goes no further, as the last word.
+    pub(super) fn refuse(&self, Refusal { status, text }: Refusal) {
+        log::debug!("refused a request of {}: {status}: {text}", self.address);
+        self.enter(Phase::Writing);
+        let length = text.len() + 1;
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}\n"
+        );
+        if self.send(answer.as_bytes()).is_ok() {
+            self.leave();
+        }
+    }
+
+    /// Answers a request, as the last word if the answer `closes`. Says whether another may come.
+    pub(super) fn answer(&self, reply: Reply, body: Body, closes: bool, head_only: bool) -> bool {
+        self.enter(Phase::Writing);
+        let mut head = reply.head;
+        head.extend_from_slice(if closes { b"Connection: close\r\n\r\n" } else { b"\r\n" });
+        let mut delivery = Delivery { guest: self, head, missing: reply.length };
+        let sent = if head_only {
+            delivery.missing = 0;
+            Ok(())
+        } else {
+            // Its panic has been reported by the hook; the caller must not take what came for the whole.
+            catch_unwind(AssertUnwindSafe(|| body(&mut delivery)))
+                .unwrap_or_else(|_| Err(io::Error::other("the body panicked")))
+        };
+        match sent.and_then(|()| delivery.finish()) {
+            Ok(()) if closes => {
+                self.leave();
+                false
+            }
+            Ok(()) => true,
+            Err(error) => {
+                log::debug!("an answer to {} was cut: {error}", self.address);
+                self.spoil();
+                false
+            }
+        }
     }
 
     /// Says the last word properly: what the guest still sends is read for a while, else the kernel would answer it
@@ -174,122 +214,6 @@ impl Read for Ear<'_> {
     }
 }
 
-/// Serves a guest until it leaves or is cut. The socket closes when the guest is dropped.
-pub(super) fn serve(guest: &Guest, house: &House) {
-    let mut unread = Vec::new();
-    let end = loop {
-        match converse(guest, house, &mut unread) {
-            Ok(true) => {}
-            Ok(false) => {
-                guest.leave();
-                return;
-            }
-            Err(end) => break end,
-        }
-    };
-    if let End::Broken = end {
-        guest.spoil();
-    }
-}
-
-/// Takes one request and answers it; says whether another may come.
-fn converse(guest: &Guest, house: &House, unread: &mut Vec<u8>) -> Result<bool, End> {
-    let first = if unread.is_empty() { Phase::Idle } else { Phase::Reading };
-    guest.enter(first);
-    let (head, body) = match read_request(guest, house, unread) {
-        Ok(request) => request,
-        Err(Missing::Gone) => return Err(End::Gone),
-        Err(Missing::Refused(refusal)) => return refuse(guest, refusal),
-    };
-    guest.enter(Phase::Working);
-    let turn = house.turns.take(body.bytes.len());
-    let called = call(guest, house, &head, &body.bytes);
-    drop((body, turn));
-    let (reply, left) = match called {
-        Ok(answer) => answer,
-        Err(error) => {
-            log::debug!("a call of {} was not answered: {error}", guest.address);
-            return refuse(guest, BUSY);
-        }
-    };
-    guest.enter(Phase::Writing);
-    let closes = head.closes || house.guests.is_crowded();
-    answer(guest, reply, left, closes, head.method == "HEAD")?;
-    Ok(!closes)
-}
-
-fn read_request<'a>(guest: &Guest, house: &'a House, unread: &mut Vec<u8>) -> Result<(Head, Body<'a>), Missing> {
-    let head = read_head(&mut Ear(guest), unread)?;
-    if head.expects_continue && head.length > unread.len() {
-        guest.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-    }
-    let body = read_body(&mut Ear(guest), unread, head.length, &house.budget)?;
-    Ok((head, body))
-}
-
-/// Passes a call on. A line that served before may have died since; then others are tried, a new one last.
-fn call(guest: &Guest, house: &House, head: &Head, body: &[u8]) -> io::Result<(Reply, Option<handover::Body>)> {
-    let address = guest.address.to_string();
-    loop {
-        let mut line = house.lines.take()?;
-        let fresh = !line.has_served();
-        match line.call(head, body, &address) {
-            Ok(reply) => {
-                let left = house.handover.take(line.id());
-                house.lines.give_back(line);
-                return match (&reply.body, left) {
-                    (None, None) => Err(io::Error::other("a body was announced and not left")),
-                    (_, left) => Ok((reply, left)),
-                };
-            }
-            Err(error) => {
-                house.handover.forget(line.id());
-                house.lines.retire(line);
-                if fresh {
-                    return Err(error);
-                }
-            }
-        }
-    }
-}
-
-fn refuse(guest: &Guest, Refusal { status, text }: Refusal) -> Result<bool, End> {
-    log::debug!("refused a request of {}: {status}: {text}", guest.address);
-    guest.enter(Phase::Writing);
-    let length = text.len() + 1;
-    let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}\n"
-    );
-    guest.send(answer.as_bytes())?;
-    Ok(false)
-}
-
-fn answer(guest: &Guest, reply: Reply, left: Option<handover::Body>, closes: bool, head_only: bool) -> Result<(), End> {
-    let mut head = reply.head;
-    head.extend_from_slice(if closes { b"Connection: close\r\n\r\n" } else { b"\r\n" });
-    let mut delivery = Delivery { guest, head, missing: reply.length };
-    let done = match (reply.body, left) {
-        _ if head_only => return delivery.finish_head().map_err(End::from),
-        (Some(body), _) => delivery.write_all(&body),
-        // Its panic has been reported by the hook; the caller must not take what came for the whole.
-        (None, Some(body)) => catch_unwind(AssertUnwindSafe(|| body(&mut delivery)))
-            .unwrap_or_else(|_| Err(io::Error::other("the body panicked"))),
-        (None, None) => Ok(()),
-    };
-    let done = done.and_then(|()| delivery.finish_head());
-    match done {
-        Ok(()) if delivery.missing == 0 => Ok(()),
-        Ok(()) => {
-            log::debug!("an answer to {} ended {} bytes early", guest.address, delivery.missing);
-            Err(End::Broken)
-        }
-        Err(error) => {
-            log::debug!("an answer to {} was cut: {error}", guest.address);
-            Err(End::Broken)
-        }
-    }
-}
-
 /// The public socket as a body sees it: puts the head before the first piece and holds the body to its length.
 struct Delivery<'a> {
     guest: &'a Guest,
@@ -298,9 +222,13 @@ struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Sends the head if nothing has: a body may be empty.
-    fn finish_head(&mut self) -> io::Result<()> {
-        self.guest.send(&std::mem::take(&mut self.head))
+    /// Sends the head if nothing has, for a body may be empty. Fails if the body is shorter than was announced.
+    fn finish(&mut self) -> io::Result<()> {
+        self.guest.send(&std::mem::take(&mut self.head))?;
+        match self.missing {
+            0 => Ok(()),
+            missing => Err(io::Error::other(format!("the body ended {missing} bytes early"))),
+        }
     }
 }
 

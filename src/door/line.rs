@@ -7,7 +7,8 @@
 
 use std::{
     io::{self, Read, Write},
-    net::Shutdown,
+    mem,
+    net::{IpAddr, Shutdown},
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::{
@@ -17,7 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{lock, request::Head};
+use super::{House, conversation, lock, request::Head};
+use crate::handover::Receive;
 
 /// How long a line waits for its next call before it is closed.
 const SPARE_FOR: Duration = Duration::from_secs(5);
@@ -33,22 +35,24 @@ const LETTING_GO: Duration = Duration::from_millis(200);
 const BETWEEN_STARTS: Duration = Duration::from_secs(1);
 
 /// The longest head of an answer in bytes; the endpoint's are below 200.
-const MAX_ANSWER_HEAD: usize = 4096;
-
-/// The longest answer in bytes that comes through a line; the endpoint leaves what is over 64 KiB.
-const MAX_ANSWER: u64 = 1024 * 1024;
+const MAX_ANSWER_HEAD: usize = 1024;
 
 /// A call whose head and body up to this length in bytes go in one write.
 const ONE_WRITE: usize = 16 * 1024;
 
-/// Starts an endpoint: the path of its socket, and what keeps it alive until it is dropped.
-pub(crate) type StartEndpoint = Box<dyn Fn() -> io::Result<(PathBuf, Box<dyn Send + Sync>)> + Send + Sync>;
+/// Starts an endpoint: the path of its socket, and where its calls are received.
+pub(crate) type StartEndpoint = Box<dyn Fn() -> io::Result<(PathBuf, Arc<dyn Receive>)> + Send + Sync>;
 
-/// A running endpoint.
+/// A running endpoint. It ends when nothing holds this any more: threads that wait for its calls do not.
 struct Endpoint {
     path: PathBuf,
-    /// Held for its end alone.
-    _alive: Box<dyn Send + Sync>,
+    calls: Arc<dyn Receive>,
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.calls.end();
+    }
 }
 
 /// One private connection.
@@ -60,14 +64,34 @@ pub(super) struct Line {
     endpoint: Arc<Endpoint>,
 }
 
-/// What the endpoint answered.
+/// Puts a call on a line. It needs no line: once the call is whole, another thread has that.
+pub(super) struct Sender {
+    id: u64,
+    stream: Arc<UnixStream>,
+}
+
+impl Sender {
+    /// Sends a call; after an error the line is good for nothing.
+    pub(super) fn send(&self, head: &Head, body: &[u8], address: IpAddr) -> io::Result<()> {
+        let Head { method, target, .. } = head;
+        let (id, length) = (self.id, body.len());
+        let accept = if head.accepts_octets { "Accept: application/octet-stream\r\n" } else { "" };
+        let call =
+            format!("{method} {target} HTTP/1.1\r\nContent-Length: {length}\r\nX-Door: {id} {address}\r\n{accept}\r\n");
+        let mut call = call.into_bytes();
+        let (with_head, rest) = body.split_at(body.len().min(ONE_WRITE));
+        call.extend_from_slice(with_head);
+        (&*self.stream).write_all(&call)?;
+        (&*self.stream).write_all(rest)
+    }
+}
+
+/// The head of an answer.
 pub(super) struct Reply {
     /// The status line and the headers, without the blank line at their end.
     pub(super) head: Vec<u8>,
     /// The length of the body in bytes.
     pub(super) length: u64,
-    /// The body, or nothing where it was left for the door.
-    pub(super) body: Option<Vec<u8>>,
 }
 
 impl Line {
@@ -80,30 +104,40 @@ impl Line {
         self.id
     }
 
-    /// Carries one call. After an error the line is good for nothing.
-    pub(super) fn call(&mut self, head: &Head, body: &[u8], address: &str) -> io::Result<Reply> {
+    /// What puts a call on it, and where that call will be received.
+    pub(super) fn begin(&mut self) -> (Sender, Arc<dyn Receive>) {
         self.used = true;
-        let mut call = format!(
-            "{} {} HTTP/1.1\r\nContent-Length: {}\r\nX-Door: {} {address}\r\n",
-            head.method,
-            head.target,
-            body.len(),
-            self.id
-        );
-        if head.accepts_octets {
-            call.push_str("Accept: application/octet-stream\r\n");
-        }
-        call.push_str("\r\n");
-        let mut call = call.into_bytes();
-        let (with_head, rest) = body.split_at(body.len().min(ONE_WRITE));
-        call.extend_from_slice(with_head);
-        (&*self.stream).write_all(&call)?;
-        (&*self.stream).write_all(rest)?;
-        self.read_reply()
+        (Sender { id: self.id, stream: Arc::clone(&self.stream) }, Arc::clone(&self.endpoint.calls))
     }
 
-    /// Waits until a worker has answered: only then does `tiny_http` surely attend to this line.
-    fn greet(&self) -> io::Result<()> {
+    /// Reads the head of an answer, which is there as soon as the call has been answered.
+    pub(super) fn read_reply(&self) -> io::Result<Reply> {
+        let mut bytes = [0; MAX_ANSWER_HEAD];
+        let length = (&*self.stream).read(&mut bytes)?;
+        Reply::parse(&bytes[..length])
+    }
+
+    /// Whether something has come over it, its end too.
+    pub(super) fn is_heard(&self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let heard = recv(&self.stream, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        !matches!(heard, Err(rustix::io::Errno::AGAIN))
+    }
+
+    /// Waits until a greeting has been answered, by a thread that comes for it: only then does `tiny_http` surely
+    /// attend to this line.
+    fn greet(&self, house: &Arc<House>) -> io::Result<()> {
+        let calls = &self.endpoint.calls;
+        conversation::hire(house, calls)?;
+        house.calls.await_greeting(self.id);
+        let greeted = self.exchange_greeting();
+        if greeted.is_err() && house.calls.forget_greeting(self.id) {
+            calls.release();
+        }
+        greeted
+    }
+
+    fn exchange_greeting(&self) -> io::Result<()> {
         self.stream.set_read_timeout(Some(GREETING))?;
         self.stream.set_write_timeout(Some(GREETING))?;
         let greeting = format!("OPTIONS * HTTP/1.1\r\nX-Door: {} door\r\n\r\n", self.id);
@@ -111,32 +145,6 @@ impl Line {
         self.read_reply()?;
         self.stream.set_read_timeout(None)?;
         self.stream.set_write_timeout(None)
-    }
-
-    fn read_reply(&self) -> io::Result<Reply> {
-        let mut bytes = Vec::with_capacity(1024);
-        loop {
-            let had = bytes.len();
-            bytes.resize(had + 1024, 0);
-            match (&*self.stream).read(&mut bytes[had..]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => bytes.truncate(had + read),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => bytes.truncate(had),
-                Err(error) => return Err(error),
-            }
-            if let Some(mut reply) = Reply::parse(&bytes)? {
-                if let Some(body) = &mut reply.body {
-                    let missing = reply.length.saturating_sub(body.len() as u64);
-                    if (&*self.stream).take(missing).read_to_end(body)? as u64 != missing {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                }
-                return Ok(reply);
-            }
-            if bytes.len() > MAX_ANSWER_HEAD {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-        }
     }
 
     /// Closes it and waits for the far side to do the same, because its descriptors count too.
@@ -149,43 +157,18 @@ impl Line {
 }
 
 impl Reply {
-    /// Understands a reply once its head is there.
-    fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
+    /// Understands the head of an answer, which is whole because the endpoint writes it at once.
+    fn parse(bytes: &[u8]) -> io::Result<Self> {
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut headers);
-        let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
-        let httparse::Status::Complete(end) = response.parse(bytes).map_err(invalid)? else {
-            return Ok(None);
+        let Ok(httparse::Status::Complete(end)) = response.parse(bytes) else {
+            return Err(io::ErrorKind::InvalidData.into());
         };
-        let status = response.code.unwrap_or_default();
-        let mut reply = Self {
-            head: format!("HTTP/1.1 {status} {}\r\n", response.reason.unwrap_or_default()).into_bytes(),
-            length: 0,
-            body: Some(Vec::new()),
-        };
-        for header in response.headers.iter() {
-            match header.name {
-                "X-Door" => reply.body = None,
-                "Content-Type" | "Allow" | "Content-Length" => {
-                    if header.name == "Content-Length" {
-                        let length = str::from_utf8(header.value).ok().and_then(|digits| digits.parse().ok());
-                        reply.length = length.ok_or(io::ErrorKind::InvalidData)?;
-                    }
-                    reply.head.extend_from_slice(header.name.as_bytes());
-                    reply.head.extend_from_slice(b": ");
-                    reply.head.extend_from_slice(header.value);
-                    reply.head.extend_from_slice(b"\r\n");
-                }
-                _ => {}
-            }
-        }
-        if let Some(body) = &mut reply.body {
-            if reply.length > MAX_ANSWER {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            body.extend_from_slice(&bytes[end..]);
-        }
-        Ok(Some(reply))
+        let length = response.headers.iter().find(|header| header.name == "Content-Length");
+        let length = length.and_then(|length| str::from_utf8(length.value).ok()?.parse().ok());
+        let length = length.ok_or(io::ErrorKind::InvalidData)?;
+        // All of its headers are the endpoint's own, and go on to the guest.
+        Ok(Self { head: bytes[..end - 2].to_vec(), length })
     }
 }
 
@@ -209,6 +192,8 @@ struct Exchange {
     /// How many lines are being opened or closed: they have descriptors too.
     moving: usize,
     opening: bool,
+    /// How many calls wait for a line.
+    waiting: usize,
     closed: bool,
 }
 
@@ -222,13 +207,14 @@ impl Lines {
             open: Vec::new(),
             moving: 0,
             opening: false,
+            waiting: 0,
             closed: false,
         });
         Ok(Self { start, most, exchange, changed: Condvar::new(), last_id: AtomicU64::new(0) })
     }
 
     /// A line for one call: a spare one, a new one, or the next that another call gives back.
-    pub(super) fn take(&self) -> io::Result<Line> {
+    pub(super) fn take(&self, house: &Arc<House>) -> io::Result<Line> {
         let mut exchange = lock(&self.exchange);
         loop {
             if exchange.closed {
@@ -240,13 +226,15 @@ impl Lines {
             if !exchange.opening && exchange.open.len() + exchange.moving < self.most {
                 break;
             }
+            exchange.waiting += 1;
             exchange = self.changed.wait(exchange).unwrap_or_else(PoisonError::into_inner);
+            exchange.waiting -= 1;
         }
         exchange.opening = true;
         exchange.moving += 1;
         let endpoint = Arc::clone(&exchange.endpoint);
         drop(exchange);
-        let line = self.open(endpoint);
+        let line = self.open(house, endpoint);
         let mut exchange = lock(&self.exchange);
         exchange.opening = false;
         exchange.moving -= 1;
@@ -260,8 +248,8 @@ impl Lines {
     }
 
     /// Opens a line, to a new endpoint if the present one takes none.
-    fn open(&self, endpoint: Arc<Endpoint>) -> io::Result<Line> {
-        let error = match self.connect(endpoint) {
+    fn open(&self, house: &Arc<House>, endpoint: Arc<Endpoint>) -> io::Result<Line> {
+        let error = match self.connect(house, endpoint) {
             Ok(line) => return Ok(line),
             Err(error) => error,
         };
@@ -273,17 +261,17 @@ impl Lines {
         drop(exchange);
         log::debug!("a new private server is started, as the old one takes no lines: {error}");
         let endpoint = start_endpoint(&self.start)?;
-        let line = self.connect(Arc::clone(&endpoint))?;
-        let old = std::mem::replace(&mut lock(&self.exchange).endpoint, endpoint);
+        let line = self.connect(house, Arc::clone(&endpoint))?;
+        let old = mem::replace(&mut lock(&self.exchange).endpoint, endpoint);
         drop(old);
         Ok(line)
     }
 
-    fn connect(&self, endpoint: Arc<Endpoint>) -> io::Result<Line> {
+    fn connect(&self, house: &Arc<House>, endpoint: Arc<Endpoint>) -> io::Result<Line> {
         let stream = Arc::new(UnixStream::connect(&endpoint.path)?);
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let line = Line { id, stream, used: false, endpoint };
-        match line.greet() {
+        match line.greet(house) {
             Ok(()) => Ok(line),
             Err(error) => {
                 line.close();
@@ -300,8 +288,12 @@ impl Lines {
             return self.retire(line);
         }
         exchange.spare.push((line, Instant::now()));
+        let is_wanted = exchange.waiting > 0;
         drop(exchange);
-        self.changed.notify_one();
+        // To tell nobody takes a system call, too.
+        if is_wanted {
+            self.changed.notify_one();
+        }
     }
 
     /// Closes a line; it counts as open until both sides have let go.
@@ -337,23 +329,25 @@ impl Lines {
         exchange.open.len() + exchange.moving
     }
 
-    /// Shuts all lines down, so that nobody waits for an answer any more.
+    /// Shuts all lines down and ends the endpoint, so that nobody waits for a call any more.
     pub(super) fn close(&self) {
         let mut exchange = lock(&self.exchange);
         exchange.closed = true;
         for (_, stream) in &exchange.open {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        let spare = std::mem::take(&mut exchange.spare);
+        let (spare, endpoint) = (mem::take(&mut exchange.spare), Arc::clone(&exchange.endpoint));
         drop(exchange);
         self.changed.notify_all();
         for (line, _) in spare {
             self.retire(line);
         }
+        // Threads that wait for calls hold the house, and with it the endpoint.
+        endpoint.calls.end();
     }
 }
 
 fn start_endpoint(start: &StartEndpoint) -> io::Result<Arc<Endpoint>> {
-    let (path, alive) = start()?;
-    Ok(Arc::new(Endpoint { path, _alive: alive }))
+    let (path, calls) = start()?;
+    Ok(Arc::new(Endpoint { path, calls }))
 }

@@ -5,6 +5,7 @@
 //! itself. However many come and whatever they send, there are never more guests, lines, threads or bytes than the
 //! limits here allow, and an honest call is answered meanwhile.
 
+mod conversation;
 mod guest;
 mod guests;
 mod line;
@@ -17,7 +18,6 @@ mod turns;
 use std::{
     io,
     net::{Shutdown, SocketAddr, TcpListener},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -26,8 +26,8 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 pub(crate) use self::line::StartEndpoint;
-use self::{guests::Guests, line::Lines, request::Budget, turns::Turns};
-use crate::{descriptors, handover::Handover};
+use self::{conversation::Calls, guest::Guest, guests::Guests, line::Lines, request::Budget, turns::Turns};
+use crate::descriptors;
 
 /// How many connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -55,9 +55,6 @@ const MAX_GUESTS: usize = 256;
 /// How long accepting pauses after a failure, such as a shortage of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The stack of a guest's thread in bytes; bodies run on it.
-const GUEST_STACK: usize = 512 * 1024;
-
 /// How long closing waits for guests and threads to end.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -82,7 +79,7 @@ pub(crate) fn listen(address: SocketAddr, silence: Duration) -> io::Result<TcpLi
 struct House {
     guests: Guests,
     lines: Lines,
-    handover: Arc<Handover>,
+    calls: Calls,
     budget: Budget,
     turns: Turns,
     silence: Duration,
@@ -100,23 +97,21 @@ impl Door {
     pub(crate) fn open(
         listeners: Vec<TcpListener>,
         start_endpoint: StartEndpoint,
-        handover: Arc<Handover>,
         silence: Duration,
     ) -> io::Result<Self> {
-        Self::open_with(listeners, start_endpoint, handover, silence, places(descriptors::raise_limit()))
+        Self::open_with(listeners, start_endpoint, silence, places(descriptors::raise_limit()))
     }
 
     fn open_with(
         listeners: Vec<TcpListener>,
         start_endpoint: StartEndpoint,
-        handover: Arc<Handover>,
         silence: Duration,
         (most_lines, most_guests): (usize, usize),
     ) -> io::Result<Self> {
         let house = Arc::new(House {
             guests: Guests::new(most_guests),
             lines: Lines::new(start_endpoint, most_lines)?,
-            handover,
+            calls: Calls::default(),
             budget: Budget::new(),
             turns: Turns::new(),
             silence,
@@ -149,6 +144,7 @@ impl Door {
         }
         self.house.guests.close();
         self.house.lines.close();
+        self.house.calls.clear();
         for listener in self.listeners.drain(..) {
             wake(&listener);
         }
@@ -191,9 +187,9 @@ fn accept(listener: &TcpListener, house: &Arc<House>) {
         match listener.accept() {
             Ok((stream, address)) => {
                 let Some(guest) = house.guests.admit(stream, address) else { return };
-                let mut seat = Seat { house: Arc::clone(house), guest: Some(guest) };
-                let thread = thread::Builder::new().name("guest".into()).stack_size(GUEST_STACK);
-                if let Err(error) = thread.spawn(move || seat.serve()) {
+                let seat = Seat { house: Arc::clone(house), guest: Some(guest) };
+                let thread = thread::Builder::new().name("guest".into());
+                if let Err(error) = thread.spawn(move || conversation::serve(seat)) {
                     log::debug!("no thread for a guest: {error}");
                 }
             }
@@ -209,18 +205,15 @@ fn accept(listener: &TcpListener, house: &Arc<House>) {
     }
 }
 
-/// A guest's place, which is free again however its thread ends.
+/// A guest's place, which is free again however its conversation ends.
 struct Seat {
     house: Arc<House>,
-    guest: Option<Arc<guest::Guest>>,
+    guest: Option<Arc<Guest>>,
 }
 
 impl Seat {
-    fn serve(&mut self) {
-        if let Some(guest) = &self.guest {
-            // A panic has been reported by its hook and costs this guest alone.
-            let _ = catch_unwind(AssertUnwindSafe(|| guest::serve(guest, &self.house)));
-        }
+    fn guest(&self) -> &Guest {
+        self.guest.as_ref().expect("a guest keeps its place until that is dropped")
     }
 }
 
@@ -238,6 +231,7 @@ fn keep_time(house: &House) {
     while house.guests.pause(tick) {
         let now = Instant::now();
         let guests_remain = house.guests.check(now, house.silence);
+        house.calls.drop_lost(house);
         let lines_remain = house.lines.close_spare(now);
         if !guests_remain && !lines_remain {
             house.guests.wait_for_anyone();

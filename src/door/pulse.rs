@@ -22,7 +22,7 @@ pub(super) enum Phase {
     Idle,
     /// It sends one.
     Reading,
-    /// Its call is with a worker.
+    /// Its call is with the endpoint.
     Working,
     /// It is sent an answer.
     Writing,
@@ -91,7 +91,7 @@ impl Pulse {
         }
     }
 
-    /// How long nothing has moved, or nothing if a worker has the call: that is not the guest's silence.
+    /// How long nothing has moved, or nothing if the endpoint has the call: that is not the guest's silence.
     pub(super) fn silence(&self, now: Instant) -> Option<Duration> {
         (self.phase != Phase::Working).then(|| now.saturating_duration_since(self.last))
     }

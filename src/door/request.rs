@@ -5,7 +5,10 @@
 
 use std::{
     io::{self, Read},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// The longest head in bytes; what any client sends is below 1 KiB.
@@ -231,30 +234,37 @@ fn names_octets(range: &[u8]) -> bool {
         })
 }
 
-/// What all long bodies share.
-#[derive(Debug)]
-pub(super) struct Budget(AtomicUsize);
+/// A whole request.
+pub(super) struct Request {
+    pub(super) head: Head,
+    pub(super) body: Vec<u8>,
+    /// What the body has of the budget.
+    pub(super) share: Share,
+}
+
+/// What all long bodies share: the bytes that are left.
+#[derive(Clone, Debug)]
+pub(super) struct Budget(Arc<AtomicUsize>);
 
 impl Budget {
     pub(super) fn new() -> Self {
-        Self(AtomicUsize::new(BODY_BUDGET))
+        Self(Arc::new(AtomicUsize::new(BODY_BUDGET)))
     }
 }
 
-/// A body and its share of the budget, which it holds until it is dropped.
+/// A part of the budget in bytes, which goes back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Body<'a> {
-    pub(super) bytes: Vec<u8>,
-    share: usize,
-    budget: &'a Budget,
+pub(super) struct Share {
+    bytes: usize,
+    budget: Budget,
 }
 
-impl Body<'_> {
+impl Share {
     fn grow(&mut self, bytes: usize) -> Result<(), Missing> {
         let take = |left: usize| left.checked_sub(bytes);
         match self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
             Ok(_) => {
-                self.share += bytes;
+                self.bytes += bytes;
                 Ok(())
             }
             Err(_) => Err(Missing::Refused(BUSY)),
@@ -262,32 +272,33 @@ impl Body<'_> {
     }
 }
 
-impl Drop for Body<'_> {
+impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.share, Ordering::Relaxed);
+        self.budget.0.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 
 /// Reads a body of the length that its head announced, first from `unread`.
-pub(super) fn read_body<'a>(
+pub(super) fn read_body(
     from: &mut impl Read,
     unread: &mut Vec<u8>,
     length: usize,
-    budget: &'a Budget,
-) -> Result<Body<'a>, Missing> {
-    let mut body = Body { bytes: unread.drain(..length.min(unread.len())).collect(), share: 0, budget };
-    while body.bytes.len() < length {
-        let missing = length - body.bytes.len();
+    budget: &Budget,
+) -> Result<(Vec<u8>, Share), Missing> {
+    let mut body: Vec<u8> = unread.drain(..length.min(unread.len())).collect();
+    let mut share = Share { bytes: 0, budget: budget.clone() };
+    while body.len() < length {
+        let missing = length - body.len();
         let piece = if length > SMALL_BODY { missing.min(BODY_PIECE) } else { missing };
         if length > SMALL_BODY {
-            body.grow(piece)?;
+            share.grow(piece)?;
         }
-        body.bytes.reserve_exact(piece);
-        if from.by_ref().take(piece as u64).read_to_end(&mut body.bytes)? < piece {
+        body.reserve_exact(piece);
+        if from.by_ref().take(piece as u64).read_to_end(&mut body)? < piece {
             return Err(INCOMPLETE);
         }
     }
-    Ok(body)
+    Ok((body, share))
 }
 
 #[cfg(test)]
@@ -316,7 +327,7 @@ mod tests {
         let mut from = Cut { bytes, sizes: sizes.to_vec(), turn: 0 };
         let (mut unread, budget) = (Vec::new(), Budget::new());
         let head = read_head(&mut from, &mut unread)?;
-        let body = read_body(&mut from, &mut unread, head.length, &budget)?.bytes.clone();
+        let (body, _) = read_body(&mut from, &mut unread, head.length, &budget)?;
         assert_eq!(budget.0.load(Ordering::Relaxed), BODY_BUDGET);
         from.bytes.read_to_end(&mut unread).unwrap();
         Ok((head, body, unread))

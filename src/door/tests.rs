@@ -3,10 +3,12 @@
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::net::UnixListener,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Condvar,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -15,7 +17,7 @@ use std::{
 use super::*;
 use crate::{
     endpoint::{Answering, Endpoint},
-    handover::{Answer, Handover},
+    handover::{Answer, Body, Receive, Received},
 };
 
 /// Longer than any step of a test may take on a machine under load.
@@ -97,15 +99,13 @@ impl House {
         descriptors::raise_limit();
         let private = tempfile::tempdir().unwrap();
         let directory = private.path().to_path_buf();
-        let handover = Arc::new(Handover::default());
-        let left = Arc::clone(&handover);
-        let start = move || -> io::Result<(PathBuf, Box<dyn Send + Sync>)> {
-            let endpoint = Endpoint::start(&directory, toy(), Arc::clone(&left))?;
-            Ok((endpoint.path().to_path_buf(), Box::new(endpoint)))
+        let start = move || -> io::Result<(PathBuf, Arc<dyn Receive>)> {
+            let endpoint = Endpoint::start(&directory, toy())?;
+            Ok((endpoint.path().to_path_buf(), Arc::new(endpoint)))
         };
         let listener = listen("127.0.0.1:0".parse().unwrap(), silence).unwrap();
         let address = listener.local_addr().unwrap();
-        let door = Door::open_with(vec![listener], Box::new(start), handover, silence, places).unwrap();
+        let door = Door::open_with(vec![listener], Box::new(start), silence, places).unwrap();
         Self { door: Some(door), address, _private: private }
     }
 
@@ -123,7 +123,7 @@ impl House {
         caller.reply().expect("an honest call is answered")
     }
 
-    fn inside(&self) -> &super::House {
+    fn inside(&self) -> &Arc<super::House> {
         &self.door.as_ref().unwrap().house
     }
 
@@ -287,7 +287,7 @@ fn callers_are_kept_or_closed_as_http_wants_it() {
 }
 
 #[test]
-fn a_worker_judges_methods_and_paths() {
+fn the_endpoint_judges_methods_and_paths() {
     let house = House::open(PATIENT);
     let mut caller = house.connect();
     for (request, status, says) in [
@@ -692,31 +692,159 @@ fn closing_does_not_wait_for_a_call_in_progress() {
     }
 }
 
+/// An endpoint that receives nothing, as `tiny_http` does when its accept thread has died.
+struct Deaf {
+    _listener: UnixListener,
+    /// How many threads are to be let go.
+    released: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Deaf {
+    fn new(listener: UnixListener) -> Self {
+        Self { _listener: listener, released: Mutex::new(0), changed: Condvar::new() }
+    }
+
+    fn let_go(&self, threads: usize) {
+        *self.released.lock().unwrap() += threads;
+        self.changed.notify_all();
+    }
+}
+
+impl Receive for Deaf {
+    fn receive(&self) -> Option<Received> {
+        let none = |released: &mut usize| *released == 0;
+        *self.changed.wait_while(self.released.lock().unwrap(), none).unwrap() -= 1;
+        None
+    }
+
+    fn release(&self) {
+        self.let_go(1);
+    }
+
+    fn end(&self) {
+        self.let_go(1_000_000);
+    }
+}
+
 #[test]
 fn an_endpoint_that_takes_no_lines_is_replaced() {
     let private = tempfile::tempdir().unwrap();
     let directory = private.path().to_path_buf();
-    let handover = Arc::new(Handover::default());
-    let left = Arc::clone(&handover);
     let starts = Arc::new(AtomicUsize::new(0));
     let started = Arc::clone(&starts);
-    let start = move || -> io::Result<(PathBuf, Box<dyn Send + Sync>)> {
+    let start = move || -> io::Result<(PathBuf, Arc<dyn Receive>)> {
         if starts.fetch_add(1, Ordering::SeqCst) == 0 {
-            // Takes connections and answers none, as tiny_http does when its accept thread has died.
             let path = directory.join("dead");
-            let listener = std::os::unix::net::UnixListener::bind(&path)?;
-            return Ok((path, Box::new(listener)));
+            let listener = UnixListener::bind(&path)?;
+            return Ok((path, Arc::new(Deaf::new(listener))));
         }
-        let endpoint = Endpoint::start(&directory, toy(), Arc::clone(&left))?;
-        Ok((endpoint.path().to_path_buf(), Box::new(endpoint)))
+        let endpoint = Endpoint::start(&directory, toy())?;
+        Ok((endpoint.path().to_path_buf(), Arc::new(endpoint)))
     };
     let listener = listen("127.0.0.1:0".parse().unwrap(), PATIENT).unwrap();
     let address = listener.local_addr().unwrap();
-    let door = Door::open_with(vec![listener], Box::new(start), handover, PATIENT, (3, 10)).unwrap();
+    let door = Door::open_with(vec![listener], Box::new(start), PATIENT, (3, 10)).unwrap();
     let house = House { door: Some(door), address, _private: private };
     house.honest_call();
     house.honest_call();
     assert_eq!(started.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn calls_that_take_long_keep_nobody_else() {
+    let mut house = House::open(PATIENT);
+    let running = AtomicUsize::new(4);
+    let mut slow = Vec::new();
+    thread::scope(|scope| {
+        for _ in 0..running.load(Ordering::SeqCst) {
+            scope.spawn(|| {
+                let mut caller = house.connect();
+                for index in 0..full_or(10_000, 500) {
+                    let start = Instant::now();
+                    caller.post(&index.to_string());
+                    assert_eq!(caller.reply().unwrap().body, index.to_string().into_bytes());
+                    assert!(start.elapsed() < Duration::from_secs(10), "a short call took {:?}", start.elapsed());
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        while running.load(Ordering::SeqCst) > 0 && slow.len() < 30 {
+            let mut caller = house.connect();
+            caller.post("block 30");
+            slow.push(caller);
+            house.honest_call();
+        }
+    });
+    assert!(!slow.is_empty());
+    house.door.take().unwrap().close();
+}
+
+/// Answers greetings, and loses whatever comes after them on the same line.
+struct Careless {
+    received: Mutex<mpsc::Receiver<Option<Received>>>,
+    receive: mpsc::Sender<Option<Received>>,
+}
+
+impl Careless {
+    fn new(listener: UnixListener) -> Self {
+        let (receive, received) = mpsc::channel();
+        let sender = receive.clone();
+        thread::spawn(move || {
+            while let Ok((mut line, _)) = listener.accept() {
+                let mut greeting = [0; 1024];
+                let read = line.read(&mut greeting).unwrap();
+                let greeting = String::from_utf8_lossy(&greeting[..read]);
+                let id = greeting.split_once("X-Door: ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+                let answer = Box::new(move || -> Body {
+                    line.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                    assert!(line.read(&mut [0; 1024]).unwrap() > 0);
+                    Box::new(|_| Ok(()))
+                });
+                let _ = sender.send(Some(Received { line: id, answer }));
+            }
+        });
+        Self { received: Mutex::new(received), receive }
+    }
+}
+
+impl Receive for Careless {
+    fn receive(&self) -> Option<Received> {
+        self.received.lock().unwrap().recv().unwrap()
+    }
+
+    fn release(&self) {
+        self.receive.send(None).unwrap();
+    }
+
+    fn end(&self) {
+        for _ in 0..1000 {
+            self.release();
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_lost_ends_its_connection_and_leaves_no_thread() {
+    let private = tempfile::tempdir().unwrap();
+    let path = private.path().join("careless");
+    let start = move || -> io::Result<(PathBuf, Arc<dyn Receive>)> {
+        Ok((path.clone(), Arc::new(Careless::new(UnixListener::bind(&path)?))))
+    };
+    let listener = listen("127.0.0.1:0".parse().unwrap(), BRIEF).unwrap();
+    let address = listener.local_addr().unwrap();
+    let door = Door::open_with(vec![listener], Box::new(start), PATIENT, (3, 10)).unwrap();
+    let house = House { door: Some(door), address, _private: private };
+    let inside = Arc::clone(house.inside());
+    let threads = Arc::strong_count(&inside);
+    for length in [10, 1_000_000] {
+        let mut caller = house.connect();
+        caller.post(&"x".repeat(length));
+        assert!(!String::from_utf8_lossy(&caller.rest().0).contains(" 200 "), "{length}");
+        house.wait_until_empty();
+        wait_until("a thread still waits for the lost call", || Arc::strong_count(&inside) == threads);
+        wait_until("a line is left over", || inside.lines.count() == 0);
+    }
 }
 
 #[test]
@@ -734,9 +862,9 @@ fn guests_and_lines_fit_into_every_limit_of_descriptors() {
 #[test]
 fn a_private_path_that_no_socket_can_have_is_explained() {
     let directory = PathBuf::from("/tmp").join("x".repeat(100));
-    let error = Endpoint::start(&directory, toy(), Arc::default()).err().unwrap();
+    let error = Endpoint::start(&directory, toy()).err().unwrap();
     assert!(error.to_string().contains("longer than 100 bytes"), "{error}");
-    let error = Endpoint::start(&PathBuf::from("/nonexistent"), toy(), Arc::default()).err().unwrap();
+    let error = Endpoint::start(&PathBuf::from("/nonexistent"), toy()).err().unwrap();
     assert!(error.to_string().contains("/nonexistent"), "{error}");
 }
 

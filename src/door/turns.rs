@@ -3,7 +3,7 @@
 //! What a long body becomes when it is read takes several times its own memory. However many of them are here, only a
 //! few are with the endpoint at once; the others wait for milliseconds.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::lock;
 
@@ -14,34 +14,36 @@ const SHORT: usize = 16 * 1024;
 const MOST_AT_ONCE: usize = 4;
 
 /// The turns of one door.
-pub(super) struct Turns {
-    free: Mutex<usize>,
+pub(super) struct Turns(Arc<Free>);
+
+struct Free {
+    turns: Mutex<usize>,
     changed: Condvar,
 }
 
 /// A turn, which ends when this is dropped.
-pub(super) struct Turn<'a>(&'a Turns);
+pub(super) struct Turn(Arc<Free>);
 
 impl Turns {
     pub(super) fn new() -> Self {
-        Self { free: Mutex::new(MOST_AT_ONCE), changed: Condvar::new() }
+        Self(Arc::new(Free { turns: Mutex::new(MOST_AT_ONCE), changed: Condvar::new() }))
     }
 
     /// Waits for a turn for a call of this length in bytes, if it needs one.
-    pub(super) fn take(&self, length: usize) -> Option<Turn<'_>> {
+    pub(super) fn take(&self, length: usize) -> Option<Turn> {
         if length <= SHORT {
             return None;
         }
-        let none = |free: &mut usize| *free == 0;
-        let mut free = self.changed.wait_while(lock(&self.free), none).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        Some(Turn(self))
+        let Self(free) = self;
+        let none = |turns: &mut usize| *turns == 0;
+        *free.changed.wait_while(lock(&free.turns), none).unwrap_or_else(PoisonError::into_inner) -= 1;
+        Some(Turn(Arc::clone(free)))
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        *lock(&self.0.free) += 1;
+        *lock(&self.0.turns) += 1;
         self.0.changed.notify_one();
     }
 }
