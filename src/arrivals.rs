@@ -2,7 +2,8 @@
 //!
 //! Invariant: what stands under a name is whole and was synced before it got the name; nothing that stood there before
 //! is replaced, followed or removed. A partial file is locked for as long as its client lives, so whatever partial
-//! file can be locked was left behind by a client that was killed, and the next run removes it.
+//! file can be locked was left behind by a client that was killed, and the next run removes it. What is whole at once
+//! needs no partial name where the system knows files without any.
 
 use std::{
     ffi::OsString,
@@ -18,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::fs::{AtFlags, statat};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::names::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
@@ -43,6 +45,8 @@ pub(crate) struct Arrivals {
     dir: PathBuf,
     /// The directory itself, for syncing; kept open lest that fail for want of descriptors.
     handle: File,
+    /// How files without a name get one here, if they can be made at all.
+    naming: Option<Naming>,
     /// Whether the last batch had to wait for its first sync.
     syncs_slowly: AtomicBool,
 }
@@ -61,9 +65,10 @@ impl Arrivals {
     ///
     /// Fails unless it is a directory that can be read and written: a file is made and removed again to know that.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let arrivals = Self::look(dir)?;
+        let mut arrivals = Self::look(dir)?;
         arrivals.reclaim()?;
         arrivals.begin()?;
+        arrivals.naming = [Naming::ByDescriptor, Naming::ByProc].into_iter().find(|naming| arrivals.tries(*naming));
         Ok(arrivals)
     }
 
@@ -71,12 +76,13 @@ impl Arrivals {
     pub(crate) fn look(dir: &Path) -> io::Result<Self> {
         // First, because opening what is no directory can block.
         fs::read_dir(dir)?;
-        Ok(Self { dir: std::path::absolute(dir)?, handle: File::open(dir)?, syncs_slowly: AtomicBool::new(false) })
+        let (dir, handle) = (std::path::absolute(dir)?, File::open(dir)?);
+        Ok(Self { dir, handle, naming: None, syncs_slowly: AtomicBool::new(false) })
     }
 
     /// Whether something of whatever kind stands under the name, a dangling symbolic link too.
     pub(crate) fn holds(&self, name: &FileName) -> bool {
-        self.dir.join(name.as_str()).symlink_metadata().is_ok()
+        statat(&self.handle, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// The names of all that stands in the directory, but for partial files.
@@ -87,9 +93,34 @@ impl Arrivals {
 
     /// Makes an empty partial file of the mode that the umask gives.
     pub(crate) fn begin(&self) -> io::Result<Partial> {
+        self.partial(create_locked).map(Partial::Named)
+    }
+
+    /// Makes a partial file with this content. It has no name if that can be: then there is nothing to lock and to
+    /// reclaim, and it costs half.
+    pub(crate) fn begin_with(&self, content: &[u8]) -> io::Result<Partial> {
+        let mut partial = match self.naming {
+            // In a directory that is gone the system's own error says something else.
+            Some(_) => nameless::create(&self.handle)
+                .or_else(|error| self.look_again().and(Err(error)))
+                .map(Partial::Nameless)?,
+            None => self.begin()?,
+        };
+        partial.write_all(content)?;
+        Ok(partial)
+    }
+
+    /// Makes something under a new partial name; it is removed when the result is dropped.
+    fn partial<T>(&self, make: impl FnMut(&Path) -> io::Result<T>) -> io::Result<NamedTempFile<T>> {
         let mut builder = Builder::new();
         builder.prefix(PARTIAL_PREFIX).suffix(PARTIAL_SUFFIX).rand_bytes(RANDOM_CHARS);
-        builder.make_in(&self.dir, create_locked).map(Partial)
+        builder.make_in(&self.dir, make)
+    }
+
+    /// Whether a file can be made without a name here and then get one.
+    fn tries(&self, naming: Naming) -> bool {
+        nameless::create(&self.handle)
+            .is_ok_and(|file| self.partial(|path| nameless::link(&file, naming, &self.handle, path)).is_ok())
     }
 
     /// Makes a batch durable and visible, with a result for each file in the given order.
@@ -98,7 +129,7 @@ impl Arrivals {
     /// is an error is gone, unless only the last step failed: then it is whole under its name, but power loss may
     /// take it. Callers keep to [`MAX_BATCH`].
     pub(crate) fn settle(&self, batch: Vec<(FileName, Partial)>) -> Vec<(FileName, io::Result<Settled>)> {
-        let files: Vec<&File> = batch.iter().map(|(_, partial)| partial.0.as_file()).collect();
+        let files: Vec<&File> = batch.iter().map(|(_, partial)| partial.file()).collect();
         let synced = self.sync_contents(&files);
         let settle_one = |((name, partial), synced): ((FileName, Partial), io::Result<()>)| {
             let settled = synced.and_then(|()| self.publish(&name, partial));
@@ -117,10 +148,19 @@ impl Arrivals {
 
     /// Gives a synced file its name, where nothing has it.
     fn publish(&self, name: &FileName, partial: Partial) -> io::Result<Settled> {
-        match partial.0.persist_noclobber(self.dir.join(name.as_str())) {
-            Ok(_) => Ok(Settled::Saved),
-            Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(Settled::Taken),
-            Err(refused) => Err(refused.error),
+        let named = match (partial, self.naming) {
+            (Partial::Nameless(file), Some(naming)) => {
+                nameless::link(&file, naming, &self.handle, Path::new(name.as_str()))
+            }
+            (Partial::Nameless(_), None) => unreachable!("files without a name are made only where they can get one"),
+            (Partial::Named(file), _) => {
+                file.persist_noclobber(self.dir.join(name.as_str())).map(drop).map_err(|refused| refused.error)
+            }
+        };
+        match named {
+            Ok(()) => Ok(Settled::Saved),
+            Err(refused) if refused.kind() == ErrorKind::AlreadyExists => Ok(Settled::Taken),
+            Err(refused) => Err(refused),
         }
     }
 
@@ -150,13 +190,20 @@ impl Arrivals {
 
     /// Syncs the directory, and with it all names that files got.
     fn sync_names(&self) -> io::Result<()> {
-        if !is_same(&fs::metadata(&self.dir)?, &self.handle.metadata()?) {
-            return Err(io::Error::new(ErrorKind::NotFound, "the directory was replaced"));
-        }
+        self.look_again()?;
         match self.handle.sync_all() {
             // Some network and FUSE file systems know no sync of directories; there is nothing to wait for then.
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
             done => done,
+        }
+    }
+
+    /// Fails if the directory is no longer where it was.
+    fn look_again(&self) -> io::Result<()> {
+        if is_same(&fs::metadata(&self.dir)?, &self.handle.metadata()?) {
+            Ok(())
+        } else {
+            Err(io::Error::new(ErrorKind::NotFound, "the directory was replaced"))
         }
     }
 
@@ -175,16 +222,80 @@ impl Arrivals {
 /// A file that is not whole yet. Dropped, it is gone.
 ///
 /// Pieces go straight to the file: hand over large ones.
-pub(crate) struct Partial(NamedTempFile);
+pub(crate) enum Partial {
+    Named(NamedTempFile),
+    Nameless(File),
+}
+
+impl Partial {
+    fn file(&self) -> &File {
+        match self {
+            Self::Named(file) => file.as_file(),
+            Self::Nameless(file) => file,
+        }
+    }
+}
 
 impl Write for Partial {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Not through `NamedTempFile`, which would put the path into every error.
-        self.0.as_file_mut().write(bytes)
+        self.file().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// How a file without a name gets one.
+#[derive(Clone, Copy, Debug)]
+enum Naming {
+    /// By its descriptor: since Linux 6.10, and before for root alone.
+    ByDescriptor,
+    /// By the link to it in `/proc`.
+    ByProc,
+}
+
+#[cfg(target_os = "linux")]
+mod nameless {
+    //! Files without a name.
+
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
+
+    use super::{File, Naming, Path, io};
+
+    /// Makes a file in `dir` of the mode that the umask gives.
+    pub(super) fn create(dir: &File) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        Ok(File::from(openat(dir, ".", flags, Mode::from_raw_mode(0o666))?))
+    }
+
+    /// Gives it a name in `dir`, unless something has that.
+    pub(super) fn link(file: &File, naming: Naming, dir: &File, name: &Path) -> io::Result<()> {
+        match naming {
+            Naming::ByDescriptor => linkat(file, "", dir, name, AtFlags::EMPTY_PATH)?,
+            Naming::ByProc => {
+                linkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), dir, name, AtFlags::SYMLINK_FOLLOW)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod nameless {
+    //! There are no files without a name.
+
+    use super::{ErrorKind, File, Naming, Path, io};
+
+    pub(super) fn create(_: &File) -> io::Result<File> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn link(_: &File, _: Naming, _: &File, _: &Path) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
     }
 }
 

@@ -44,8 +44,9 @@ impl Write for Arriving<'_> {
         if let Content::InMemory(before) = &mut self.content
             && before.len() + bytes.len() > MAX_IN_MEMORY
         {
-            let before = std::mem::take(before);
-            self.content = Content::InFile(Content::InMemory(before).into_partial(self.arrivals)?);
+            let mut partial = self.arrivals.begin()?;
+            partial.write_all(before)?;
+            self.content = Content::InFile(partial);
         }
         let written = match &mut self.content {
             Content::InMemory(before) => before.write(bytes)?,
@@ -67,15 +68,11 @@ impl Landing for Arriving<'_> {
 }
 
 impl Content {
-    /// A partial file with this content.
+    /// A file with this content that waits for its name.
     pub(super) fn into_partial(self, arrivals: &Arrivals) -> io::Result<Partial> {
         match self {
             Self::InFile(partial) => Ok(partial),
-            Self::InMemory(bytes) => {
-                let mut partial = arrivals.begin()?;
-                partial.write_all(&bytes)?;
-                Ok(partial)
-            }
+            Self::InMemory(bytes) => arrivals.begin_with(&bytes),
         }
     }
 }

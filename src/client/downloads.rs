@@ -45,12 +45,14 @@ pub(super) struct Downloads<'a> {
     progress: Progress,
     begun: Instant,
     state: Mutex<State>,
-    /// Told whenever an attempt has ended, so that another task may be there.
+    /// Told whenever an attempt has ended and someone waits, so that another task may be there.
     ended: Condvar,
 }
 
 struct State {
     schedule: Schedule,
+    /// Workers that wait for a task.
+    waiting: usize,
     saved: usize,
     bytes: u64,
     here: usize,
@@ -92,6 +94,7 @@ impl<'a> Downloads<'a> {
         let (missing, begun) = (schedule.open(), Instant::now());
         let state = State {
             schedule,
+            waiting: 0,
             saved: 0,
             bytes: 0,
             here,
@@ -164,8 +167,12 @@ impl<'a> Downloads<'a> {
             if attempt != Attempt::Settled && left == Left::None {
                 self.lose(&mut state, task, &name);
             }
+            let is_awaited = state.waiting > 0;
             drop(state);
-            self.ended.notify_all();
+            // To tell nobody takes a system call, too.
+            if is_awaited {
+                self.ended.notify_all();
+            }
             if let Some((content, bytes)) = file {
                 let file = Arrived { index: task.name, name, content, bytes };
                 arrived.send(file).expect("files are settled until the last worker has ended");
@@ -181,7 +188,11 @@ impl<'a> Downloads<'a> {
             }
             match state.schedule.next() {
                 Next::Fetch(task) => return Some((task, self.names.name(task.name))),
-                Next::Wait => state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Next::Wait => {
+                    state.waiting += 1;
+                    state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.waiting -= 1;
+                }
                 Next::Over => return None,
             }
         }

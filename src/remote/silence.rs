@@ -12,7 +12,6 @@ use std::{
     cell::Cell,
     collections::HashMap,
     io::{self, ErrorKind, Read},
-    mem,
     net::{IpAddr, SocketAddr},
     sync::Mutex,
     time::{Duration, Instant},
@@ -40,6 +39,9 @@ const MAX_UNSENT: usize = 64 << 10;
 /// A wait is a multiple of this part of the silence limit: to tell the system another time than the last takes a
 /// system call.
 const WAIT_STEPS: u32 = 64;
+
+/// How long after an answer a connection is taken for open without a look.
+const SURELY_OPEN: Duration = Duration::from_millis(100);
 
 /// How long an address that was found for a host is believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(60);
@@ -109,7 +111,7 @@ impl<In: Transport> Connector<In> for SilenceLimit {
             limit: self.0,
             was_used: false,
             unsent: Vec::new(),
-            has_answered: false,
+            answered: None,
         }))
     }
 }
@@ -123,8 +125,8 @@ pub(super) struct Watched<T> {
     was_used: bool,
     /// Head and body of a call, which ureq gives apart. As one they are one packet, and wake the peer once.
     unsent: Vec<u8>,
-    /// Whether anything has come since ureq last asked whether the connection is open.
-    has_answered: bool,
+    /// When something last came.
+    answered: Option<Instant>,
 }
 
 impl<T: Transport> Transport for Watched<T> {
@@ -156,7 +158,7 @@ impl<T: Transport> Transport for Watched<T> {
                 }
                 Ok(progress) => {
                     Call::change(|call| call.is_heard |= progress);
-                    self.has_answered = true;
+                    self.answered = Some(Instant::now());
                     return Ok(progress);
                 }
                 Err(error) => return Err(self.explain(error)),
@@ -165,8 +167,9 @@ impl<T: Transport> Transport for Watched<T> {
     }
 
     fn is_open(&mut self) -> bool {
-        // Asked after each answer and again before the next call, which is early enough: it takes three system calls.
-        mem::take(&mut self.has_answered) || self.transport.is_open()
+        // Asked after each answer and again before the next call; it takes three system calls. A connection that ends
+        // just then is found out by the call itself.
+        self.answered.is_some_and(|answered| answered.elapsed() < SURELY_OPEN) || self.transport.is_open()
     }
 }
 
