@@ -8,6 +8,10 @@ mod silence;
 
 use std::{
     io::{self, BufReader, Read, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,6 +56,8 @@ pub(crate) trait Landing: Write {
 #[derive(Clone)]
 pub(crate) struct Caller {
     agent: Agent,
+    /// Whether all calls were ended.
+    is_over: Arc<AtomicBool>,
     password: Password,
     silence: Duration,
 }
@@ -75,8 +81,9 @@ impl Caller {
             .max_idle_connections(if kept_per_peer == 0 { 0 } else { MAX_IDLE.min(descriptors::available() / 4) })
             .max_idle_connections_per_host(kept_per_peer)
             .build();
-        let connector = TcpConnector::default().chain(SilenceLimit(silence));
-        Self { agent: Agent::with_parts(config, connector, Addresses::default()), password, silence }
+        let is_over = Arc::new(AtomicBool::new(false));
+        let connector = TcpConnector::default().chain(SilenceLimit { limit: silence, is_over: Arc::clone(&is_over) });
+        Self { agent: Agent::with_parts(config, connector, Addresses::default()), is_over, password, silence }
     }
 
     /// Op 0: tells `peer` of these peers; what it knows then, as it says it.
@@ -134,6 +141,7 @@ impl Caller {
 
     /// Ends all calls, now and in future.
     pub(crate) fn shut_down(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
         self.agent.clone().shutdown();
     }
 

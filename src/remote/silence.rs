@@ -13,7 +13,10 @@ use std::{
     collections::HashMap,
     io::{self, ErrorKind, Read},
     net::{IpAddr, SocketAddr},
-    sync::Mutex,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -96,9 +99,12 @@ impl Call {
     }
 }
 
-/// Puts the silence limit on each connection that the connector before it opens.
+/// Puts the silence limit on each connection that the connector before it opens, and hears of their common end.
 #[derive(Debug)]
-pub(super) struct SilenceLimit(pub(super) Duration);
+pub(super) struct SilenceLimit {
+    pub(super) limit: Duration,
+    pub(super) is_over: Arc<AtomicBool>,
+}
 
 impl<In: Transport> Connector<In> for SilenceLimit {
     type Out = Watched<In>;
@@ -108,7 +114,8 @@ impl<In: Transport> Connector<In> for SilenceLimit {
         Call::change(|call| call.since = Instant::now());
         Ok(chained.map(|transport| Watched {
             transport,
-            limit: self.0,
+            limit: self.limit,
+            is_over: Arc::clone(&self.is_over),
             was_used: false,
             unsent: Vec::new(),
             answered: None,
@@ -122,6 +129,7 @@ impl<In: Transport> Connector<In> for SilenceLimit {
 pub(super) struct Watched<T> {
     transport: T,
     limit: Duration,
+    is_over: Arc<AtomicBool>,
     was_used: bool,
     /// Head and body of a call, which ureq gives apart. As one they are one packet, and wake the peer once.
     unsent: Vec<u8>,
@@ -144,6 +152,11 @@ impl<T: Transport> Transport for Watched<T> {
         self.send(timeout)?;
         self.was_used = true;
         loop {
+            // What lies unread makes the end of the connection a reset, and the peer stops at once. Were it read, the
+            // peer would wait for room that nobody makes any more.
+            if self.is_over.load(Ordering::Relaxed) {
+                return Err(io::Error::from(ErrorKind::ConnectionAborted).into());
+            }
             let call = Call::current();
             let left = self.limit.saturating_sub(call.waited + call.since.elapsed());
             if left.is_zero() {

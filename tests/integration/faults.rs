@@ -254,6 +254,28 @@ fn a_client_that_was_stopped_for_longer_than_the_limit_goes_on() {
     run.finish().ends(0, &["in the middle", "before the head"], &[]);
 }
 
+#[test]
+fn a_client_that_is_interrupted_keeps_no_place_at_its_server() {
+    let shared = Dir::new();
+    for number in 0..4 {
+        File::create(shared.join(&format!("file{number}"))).unwrap().set_len(1 << 40).unwrap();
+    }
+    // No limit ends what the client has left.
+    let server = serve(&shared).options(["--timeout", "3600"]).start();
+    let sent = || server.log().matches("could not send 'file").count();
+    for round in 0..5 {
+        let (here, before) = (Dir::new(), sent());
+        let run = download(&here, server.url()).start();
+        wait_for_partial(here.path());
+        let under_way = here.names().len();
+        run.signal(Signal::INT);
+        run.finish().ends(130, &[], &[]);
+        eventually(&format!("the end of {under_way} downloads, round {round}"), PATIENCE, || {
+            (sent() >= before + under_way).then_some(())
+        });
+    }
+}
+
 // Servers that are killed.
 
 /// A server that shares one file of this size, all holes.
