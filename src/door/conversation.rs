@@ -165,9 +165,9 @@ impl Conversation {
 impl Call {
     /// Answers the guest. The conversation, if it goes on.
     fn finish(self, body: Body) -> Option<Conversation> {
-        let Self { conversation, line, closes, head_only, held } = self;
+        let Self { conversation, mut line, closes, head_only, held } = self;
         let house = &conversation.seat.house;
-        let reply = match line.read_reply() {
+        let reply = match line.reply() {
             Ok(reply) => reply,
             Err(error) => {
                 house.lines.retire(line);

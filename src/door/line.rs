@@ -18,6 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+
 use super::{House, conversation, lock, request::Head};
 use crate::handover::Receive;
 
@@ -61,6 +66,8 @@ pub(super) struct Line {
     stream: Arc<UnixStream>,
     /// Whether a call has gone over it.
     used: bool,
+    /// How many bytes of the last answer still lie in it.
+    unread: usize,
     endpoint: Arc<Endpoint>,
 }
 
@@ -107,28 +114,32 @@ impl Line {
     /// What puts a call on it, and where that call will be received.
     pub(super) fn begin(&mut self) -> (Sender, Arc<dyn Receive>) {
         self.used = true;
+        // An error here is one of the sender's, too.
+        let _ = (&*self.stream).read_exact(&mut [0; MAX_ANSWER_HEAD][..mem::take(&mut self.unread)]);
         (Sender { id: self.id, stream: Arc::clone(&self.stream) }, Arc::clone(&self.endpoint.calls))
     }
 
-    /// Reads the head of an answer, which is there as soon as the call has been answered.
-    pub(super) fn read_reply(&self) -> io::Result<Reply> {
+    /// The head of an answer, which is there as soon as the call has been answered.
+    ///
+    /// Its bytes stay in the line until the next call. When they go, Linux wakes whoever reads at the other end, for
+    /// there is room to write again; and `tiny_http` need not be woken before there is a call to read.
+    pub(super) fn reply(&mut self) -> io::Result<Reply> {
         let mut bytes = [0; MAX_ANSWER_HEAD];
-        let length = (&*self.stream).read(&mut bytes)?;
-        Reply::parse(&bytes[..length])
+        (_, self.unread) = recv(&self.stream, &mut bytes[..], RecvFlags::PEEK)?;
+        Reply::parse(&bytes[..self.unread])
     }
 
     /// Whether something has come over it, its end too.
     pub(super) fn is_heard(&self) -> bool {
-        use rustix::net::{RecvFlags, recv};
         let heard = recv(&self.stream, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        !matches!(heard, Err(rustix::io::Errno::AGAIN))
+        !matches!(heard, Err(Errno::AGAIN))
     }
 
     /// Waits until a greeting has been answered, by a thread that comes for it: only then does `tiny_http` surely
     /// attend to this line.
-    fn greet(&self, house: &Arc<House>) -> io::Result<()> {
-        let calls = &self.endpoint.calls;
-        conversation::hire(house, calls)?;
+    fn greet(&mut self, house: &Arc<House>) -> io::Result<()> {
+        let calls = Arc::clone(&self.endpoint.calls);
+        conversation::hire(house, &calls)?;
         house.calls.await_greeting(self.id);
         let greeted = self.exchange_greeting();
         if greeted.is_err() && house.calls.forget_greeting(self.id) {
@@ -137,12 +148,12 @@ impl Line {
         greeted
     }
 
-    fn exchange_greeting(&self) -> io::Result<()> {
+    fn exchange_greeting(&mut self) -> io::Result<()> {
         self.stream.set_read_timeout(Some(GREETING))?;
         self.stream.set_write_timeout(Some(GREETING))?;
         let greeting = format!("OPTIONS * HTTP/1.1\r\nX-Door: {} door\r\n\r\n", self.id);
         (&*self.stream).write_all(greeting.as_bytes())?;
-        self.read_reply()?;
+        self.reply()?;
         self.stream.set_read_timeout(None)?;
         self.stream.set_write_timeout(None)
     }
@@ -270,7 +281,7 @@ impl Lines {
     fn connect(&self, house: &Arc<House>, endpoint: Arc<Endpoint>) -> io::Result<Line> {
         let stream = Arc::new(UnixStream::connect(&endpoint.path)?);
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let line = Line { id, stream, used: false, endpoint };
+        let mut line = Line { id, stream, used: false, unread: 0, endpoint };
         match line.greet(house) {
             Ok(()) => Ok(line),
             Err(error) => {
