@@ -110,8 +110,10 @@ impl Receive for Endpoint {
 /// Answers a call. Its body, which the door has bounded, is read first, always: dropping a request allocates what is
 /// left of it.
 fn answer(mut request: Request, answering: &Answering) -> Body {
-    let mut call = Vec::with_capacity(request.body_length().unwrap_or_default());
-    let whole = request.as_reader().read_to_end(&mut call).is_ok();
+    let length = request.body_length().unwrap_or_default();
+    let mut call = Vec::with_capacity(length);
+    // The end of the line is no error to `tiny_http`.
+    let whole = request.as_reader().read_to_end(&mut call).is_ok_and(|read| read == length);
     let (head, body) = match (request.method(), request.url()) {
         // The door's greeting: no stranger's target begins otherwise than with a slash.
         (Method::Options, "*") => text("200 OK", "", ""),
@@ -225,6 +227,18 @@ mod tests {
             assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
             assert!(head.ends_with(&format!("Content-Length: {}\r\n\r\n", body.len())), "{head}");
         }
+    }
+
+    #[test]
+    fn a_call_that_is_cut_short_is_not_answered_as_if_it_were_whole() {
+        let private = tempfile::tempdir().unwrap();
+        let endpoint = start(private.path());
+        let line = connect(&endpoint);
+        (&line).write_all(b"POST / HTTP/1.1\r\nX-Door: 7 ::1\r\nContent-Length: 5000\r\n\r\nonly this").unwrap();
+        line.shutdown(std::net::Shutdown::Write).unwrap();
+        let received = endpoint.receive().unwrap();
+        assert_eq!(bytes((received.answer)()), "the call is cut short\n");
+        assert!(read(&line).starts_with("HTTP/1.1 400 "));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Conversations, and the threads that go from one to another.
 //!
 //! A thread reads a guest's request, puts it on a line and leaves the conversation in the table of what is awaited. Then
-//! it receives any call, answers it, and goes on with the conversation to which that belongs, as another does with its
-//! own. So no thread waits for what another is doing: that would take two more switches between threads for each call,
-//! and a call that takes long keeps nobody else.
+//! it receives any call, answers it, and goes on with the conversation to which that call belongs. So no thread waits
+//! for what another is doing: that would take two more switches between threads for each call, and a call that takes
+//! long keeps nobody else.
 //!
 //! Invariant: at each endpoint as many threads receive, or will without waiting for anything else, as calls are awaited
 //! there. What is received and was not awaited counts for nothing.
@@ -42,7 +42,7 @@ struct Call {
     line: Line,
     closes: bool,
     head_only: bool,
-    /// What it holds until it is answered: the memory of its body has gone over to the endpoint.
+    /// Its part of the budget and its turn, until it is answered. The body itself has been sent.
     held: (Share, Option<Turn>),
 }
 
@@ -57,12 +57,12 @@ enum Awaited {
 #[derive(Default)]
 pub(super) struct Calls(Mutex<HashMap<u64, Awaited>>);
 
-/// Serves a guest, and then whoever calls, until one of them has left.
+/// Serves a guest, and then whoever calls, until this thread is needed no more.
 pub(super) fn serve(seat: Seat) {
     go_on(Conversation { seat, unread: Vec::new() });
 }
 
-/// Starts a thread that serves whoever calls, until one of them has left or a greeting was received.
+/// Starts a thread that serves whoever calls, until it is needed no more.
 pub(super) fn hire(house: &Arc<House>, calls: &Arc<dyn Receive>) -> io::Result<()> {
     let (house, calls) = (Arc::clone(house), Arc::clone(calls));
     let serve = move || {
@@ -76,7 +76,7 @@ pub(super) fn hire(house: &Arc<House>, calls: &Arc<dyn Receive>) -> io::Result<(
 
 fn go_on(mut conversation: Conversation) {
     let house = Arc::clone(&conversation.seat.house);
-    while let Some(calls) = conversation.listen() {
+    while let Some(calls) = conversation.ask() {
         match receive(&house, &*calls) {
             Some(next) => conversation = next,
             None => return,
@@ -101,46 +101,52 @@ fn receive(house: &House, calls: &dyn Receive) -> Option<Conversation> {
 }
 
 impl Conversation {
-    /// Takes one request and puts it on a line; where calls on that line are received. Nothing if the conversation is
-    /// over.
-    fn listen(mut self) -> Option<Arc<dyn Receive>> {
-        let house = Arc::clone(&self.seat.house);
+    /// Takes one request and puts it on a line. Where this thread receives the next call, if it is to.
+    fn ask(mut self) -> Option<Arc<dyn Receive>> {
         self.guest().enter(if self.unread.is_empty() { Phase::Idle } else { Phase::Reading });
-        let Request { head, body, share } = match self.seat.guest().read_request(&mut self.unread, &house.budget) {
-            Ok(request) => request,
-            Err(Missing::Gone) => return None,
-            Err(Missing::Refused(refusal)) => return self.refuse(refusal),
-        };
+        match self.seat.guest().read_request(&mut self.unread, &self.seat.house.budget) {
+            Ok(request) => self.put(request).unwrap_or_else(|(conversation, error)| conversation.give_up(&error)),
+            Err(Missing::Gone) => None,
+            Err(Missing::Refused(refusal)) => self.refuse(refusal),
+        }
+    }
+
+    /// Puts a request on a line. Where this thread receives the next call, if it is to; else the conversation is here
+    /// again.
+    fn put(mut self, Request { head, body, share }: Request) -> Result<Option<Arc<dyn Receive>>, (Self, io::Error)> {
+        let house = Arc::clone(&self.seat.house);
         self.guest().enter(Phase::Working);
         let address = self.guest().address();
         let mut held = (share, house.turns.take(body.len()));
         loop {
             let mut line = match house.lines.take(&house) {
                 Ok(line) => line,
-                Err(error) => return self.give_up(&error),
+                Err(error) => return Err((self, error)),
             };
-            let (id, fresh) = (line.id(), !line.has_served());
-            let (sender, calls) = line.begin();
+            let (id, fresh, calls) = (line.id(), !line.has_served(), Arc::clone(line.calls()));
             let is_long = body.len() > MAX_UNRECEIVED;
             if is_long && let Err(error) = hire(&house, &calls) {
                 house.lines.give_back(line);
-                return self.give_up(&error);
+                return Err((self, error));
             }
-            let next = (!is_long).then(|| Arc::clone(&calls));
+            let sender = line.begin();
             let (closes, head_only) = (head.closes, head.method == "HEAD");
             let call = Call { conversation: self, line, closes, head_only, held };
             house.calls.put(id, Awaited::Call(Box::new(call)));
-            let Err(error) = sender.send(&head, &body, address) else { return next };
+            let sent = sender.send(&head, &body, address);
+            drop(sender);
+            let next = (!is_long).then(|| Arc::clone(&calls));
+            let Err(error) = sent else { return Ok(next) };
             // A line that served before may have died since; then others are tried, a new one last. A call that has
             // been received all the same goes on with whoever has it.
-            let Some(Awaited::Call(call)) = house.calls.take(id) else { return next };
+            let Some(Awaited::Call(call)) = house.calls.take(id) else { return Ok(next) };
             if is_long {
                 calls.release();
             }
             house.lines.retire(call.line);
             (self, held) = (call.conversation, call.held);
             if fresh {
-                return self.give_up(&error);
+                return Err((self, error));
             }
         }
     }
@@ -171,6 +177,7 @@ impl Call {
             Ok(reply) => reply,
             Err(error) => {
                 house.lines.retire(line);
+                drop(held);
                 return conversation.give_up(&error);
             }
         };
@@ -207,11 +214,11 @@ impl Calls {
         let lost: Vec<_> = lock(&self.0).extract_if(|_, awaited| is_lost(awaited)).collect();
         for (_, lost) in lost {
             let Awaited::Call(call) = lost else { continue };
-            let Call { conversation, mut line, .. } = *call;
+            let Call { conversation, line, .. } = *call;
             log::debug!("a call of {} was lost", conversation.guest().address());
             drop(conversation);
             // One thread waits for it.
-            line.begin().1.release();
+            line.calls().release();
             house.lines.retire(line);
         }
     }

@@ -1,7 +1,7 @@
 //! One public connection: its socket, how requests come from it, and how answers go to it.
 //!
 //! One thread at a time reads requests and writes answers. Others only look at its [`Pulse`] and may
-//! [cut](Guest::cut) it, which ends whatever that thread waits for. A body that fails, or writes another number of
+//! [cut](Guest::cut) it, which ends whatever that thread waits for here. A body that fails, or writes another number of
 //! bytes than was announced, resets the connection: nothing is padded and nothing closed properly.
 
 use std::{
@@ -96,7 +96,7 @@ impl Guest {
         Some((pulse.phase(), pulse.silence(now)?))
     }
 
-    /// Whether bytes have arrived that its thread has not read yet.
+    /// Whether bytes have arrived that were not read yet.
     pub(super) fn has_unread_bytes(&self) -> bool {
         use rustix::net::{RecvFlags, recv};
         recv(&self.stream, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(_, read)| read > 0)

@@ -19,7 +19,7 @@ use std::{
 };
 
 use rustix::{
-    io::Errno,
+    io::{Errno, retry_on_intr},
     net::{RecvFlags, recv},
 };
 
@@ -111,12 +111,17 @@ impl Line {
         self.id
     }
 
-    /// What puts a call on it, and where that call will be received.
-    pub(super) fn begin(&mut self) -> (Sender, Arc<dyn Receive>) {
+    /// Where its calls are received.
+    pub(super) fn calls(&self) -> &Arc<dyn Receive> {
+        &self.endpoint.calls
+    }
+
+    /// Makes it ready for the next call: what the last answer left goes now.
+    pub(super) fn begin(&mut self) -> Sender {
         self.used = true;
         // An error here is one of the sender's, too.
         let _ = (&*self.stream).read_exact(&mut [0; MAX_ANSWER_HEAD][..mem::take(&mut self.unread)]);
-        (Sender { id: self.id, stream: Arc::clone(&self.stream) }, Arc::clone(&self.endpoint.calls))
+        Sender { id: self.id, stream: Arc::clone(&self.stream) }
     }
 
     /// The head of an answer, which is there as soon as the call has been answered.
@@ -125,7 +130,7 @@ impl Line {
     /// there is room to write again; and `tiny_http` need not be woken before there is a call to read.
     pub(super) fn reply(&mut self) -> io::Result<Reply> {
         let mut bytes = [0; MAX_ANSWER_HEAD];
-        (_, self.unread) = recv(&self.stream, &mut bytes[..], RecvFlags::PEEK)?;
+        (_, self.unread) = recv(&self.stream, &mut bytes[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
         Reply::parse(&bytes[..self.unread])
     }
 
@@ -135,25 +140,16 @@ impl Line {
         !matches!(heard, Err(Errno::AGAIN))
     }
 
-    /// Waits until a greeting has been answered, by a thread that comes for it: only then does `tiny_http` surely
-    /// attend to this line.
-    fn greet(&mut self, house: &Arc<House>) -> io::Result<()> {
-        let calls = Arc::clone(&self.endpoint.calls);
-        conversation::hire(house, &calls)?;
-        house.calls.await_greeting(self.id);
-        let greeted = self.exchange_greeting();
-        if greeted.is_err() && house.calls.forget_greeting(self.id) {
-            calls.release();
-        }
-        greeted
-    }
-
-    fn exchange_greeting(&mut self) -> io::Result<()> {
+    /// Waits until a greeting has been answered: only then does `tiny_http` surely attend to this line.
+    fn greet(&self) -> io::Result<()> {
         self.stream.set_read_timeout(Some(GREETING))?;
         self.stream.set_write_timeout(Some(GREETING))?;
         let greeting = format!("OPTIONS * HTTP/1.1\r\nX-Door: {} door\r\n\r\n", self.id);
         (&*self.stream).write_all(greeting.as_bytes())?;
-        self.reply()?;
+        let (_, read) = retry_on_intr(|| recv(&self.stream, &mut [0; MAX_ANSWER_HEAD][..], RecvFlags::empty()))?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.stream.set_read_timeout(None)?;
         self.stream.set_write_timeout(None)
     }
@@ -249,9 +245,6 @@ impl Lines {
         let mut exchange = lock(&self.exchange);
         exchange.opening = false;
         exchange.moving -= 1;
-        if let Ok(line) = &line {
-            exchange.open.push((line.id, Arc::clone(&line.stream)));
-        }
         let closed = exchange.closed;
         drop(exchange);
         self.changed.notify_all();
@@ -260,6 +253,8 @@ impl Lines {
 
     /// Opens a line, to a new endpoint if the present one takes none.
     fn open(&self, house: &Arc<House>, endpoint: Arc<Endpoint>) -> io::Result<Line> {
+        // Want of threads is not the endpoint's fault.
+        conversation::hire(house, &endpoint.calls)?;
         let error = match self.connect(house, endpoint) {
             Ok(line) => return Ok(line),
             Err(error) => error,
@@ -272,20 +267,38 @@ impl Lines {
         drop(exchange);
         log::debug!("a new private server is started, as the old one takes no lines: {error}");
         let endpoint = start_endpoint(&self.start)?;
+        conversation::hire(house, &endpoint.calls)?;
         let line = self.connect(house, Arc::clone(&endpoint))?;
         let old = mem::replace(&mut lock(&self.exchange).endpoint, endpoint);
         drop(old);
         Ok(line)
     }
 
-    fn connect(&self, house: &Arc<House>, endpoint: Arc<Endpoint>) -> io::Result<Line> {
+    /// Opens a line to an endpoint. A thread has been hired to receive its greeting.
+    fn connect(&self, house: &House, endpoint: Arc<Endpoint>) -> io::Result<Line> {
+        let (id, calls) = (self.last_id.fetch_add(1, Ordering::Relaxed) + 1, Arc::clone(&endpoint.calls));
+        house.calls.await_greeting(id);
+        let line = self.connect_as(id, endpoint);
+        if line.is_err() && house.calls.forget_greeting(id) {
+            calls.release();
+        }
+        line
+    }
+
+    fn connect_as(&self, id: u64, endpoint: Arc<Endpoint>) -> io::Result<Line> {
         let stream = Arc::new(UnixStream::connect(&endpoint.path)?);
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut line = Line { id, stream, used: false, unread: 0, endpoint };
-        match line.greet(house) {
+        let line = Line { id, stream, used: false, unread: 0, endpoint };
+        let mut exchange = lock(&self.exchange);
+        if exchange.closed {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        // Before it is greeted, so that closing ends that too.
+        exchange.open.push((id, Arc::clone(&line.stream)));
+        drop(exchange);
+        match line.greet() {
             Ok(()) => Ok(line),
             Err(error) => {
-                line.close();
+                self.retire(line);
                 Err(error)
             }
         }
@@ -353,7 +366,7 @@ impl Lines {
         for (line, _) in spare {
             self.retire(line);
         }
-        // Threads that wait for calls hold the house, and with it the endpoint.
+        // Threads that wait for its calls hold the house, and with it this one. Older ones end with their last line.
         endpoint.calls.end();
     }
 }

@@ -132,7 +132,7 @@ impl Door {
         Ok(())
     }
 
-    /// Accepts nobody any more, cuts all guests and waits for their threads to end, for a second at most.
+    /// Accepts nobody any more, cuts all guests and waits until their places are free, for a second at most.
     pub(crate) fn close(mut self) {
         self.shut();
     }

@@ -1,8 +1,8 @@
 //! What a guest is doing, since when, and when that is too long.
 //!
-//! Time is judged here and nowhere else: the guest's own thread reports what it does, the clock and the admission
-//! look. A request must be whole within the silence limit from its first byte, so a drip never gets younger; an
-//! answer must move 1,024 bytes within each limit; an idle connection goes after the limit.
+//! Time is judged here and nowhere else: the thread that serves the guest reports what it does, the clock and the
+//! admission look. A request must be whole within the silence limit from its first byte, so a drip never gets younger;
+//! an answer must move 1,024 bytes within each limit; an idle connection goes after the limit.
 
 use std::time::{Duration, Instant};
 

@@ -876,3 +876,103 @@ fn ipv6_callers_are_served_on_a_socket_of_their_own() {
     assert!(six.local_addr().unwrap().is_ipv6());
     let _four = listen(SocketAddr::from(([127, 0, 0, 1], port)), PATIENT).expect("the same port is free for IPv4");
 }
+
+/// Receives when it is told to, and says that it has a call.
+struct Late {
+    endpoint: Endpoint,
+    has_call: mpsc::SyncSender<()>,
+    may_go_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Receive for Late {
+    fn receive(&self) -> Option<Received> {
+        let received = self.endpoint.receive();
+        let _ = self.has_call.try_send(());
+        let _ = self.may_go_on.lock().unwrap().recv();
+        received
+    }
+
+    fn release(&self) {
+        self.endpoint.release();
+    }
+
+    fn end(&self) {
+        self.endpoint.end();
+    }
+}
+
+#[test]
+fn closing_while_an_endpoint_is_replaced_leaves_no_thread() {
+    let private = tempfile::tempdir().unwrap();
+    let directory = private.path().to_path_buf();
+    let (has_call, greeted) = mpsc::sync_channel(1);
+    let (go_on, may_go_on) = mpsc::channel();
+    let once = Mutex::new(Some((has_call, may_go_on)));
+    let starts = AtomicUsize::new(0);
+    let start = move || -> io::Result<(PathBuf, Arc<dyn Receive>)> {
+        let endpoint = Endpoint::start(&directory, toy())?;
+        if starts.fetch_add(1, Ordering::SeqCst) == 0 {
+            // Nobody listens there.
+            return Ok((directory.join("dead"), Arc::new(endpoint)));
+        }
+        let (has_call, may_go_on) = once.lock().unwrap().take().expect("it is replaced once");
+        let path = endpoint.path().to_path_buf();
+        Ok((path, Arc::new(Late { endpoint, has_call, may_go_on: Mutex::new(may_go_on) })))
+    };
+    let listener = listen("127.0.0.1:0".parse().unwrap(), PATIENT).unwrap();
+    let address = listener.local_addr().unwrap();
+    let door = Door::open_with(vec![listener], Box::new(start), PATIENT, (3, 10)).unwrap();
+    let mut house = House { door: Some(door), address, _private: private };
+    let inside = Arc::clone(house.inside());
+    let mut caller = house.connect();
+    caller.post("hello");
+    greeted.recv_timeout(DEADLINE).unwrap();
+    house.door.take().unwrap().close();
+    drop(go_on);
+    caller.rest();
+    wait_until("a thread is left over", || Arc::strong_count(&inside) == 1);
+}
+
+#[test]
+fn closing_does_not_wait_for_a_greeting() {
+    let private = tempfile::tempdir().unwrap();
+    let path = private.path().join("deaf");
+    let deaf = UnixListener::bind(&path).unwrap();
+    let accepting = deaf.try_clone().unwrap();
+    let deaf: Arc<dyn Receive> = Arc::new(Deaf::new(deaf));
+    let start = move || -> io::Result<(PathBuf, Arc<dyn Receive>)> { Ok((path.clone(), Arc::clone(&deaf))) };
+    let listener = listen("127.0.0.1:0".parse().unwrap(), PATIENT).unwrap();
+    let address = listener.local_addr().unwrap();
+    let door = Door::open_with(vec![listener], Box::new(start), PATIENT, (3, 10)).unwrap();
+    let mut house = House { door: Some(door), address, _private: private };
+    let mut caller = house.connect();
+    caller.post("hello");
+    let (mut line, _) = accepting.accept().unwrap();
+    assert!(line.read(&mut [0; 1024]).unwrap() > 0);
+    let inside = Arc::clone(house.inside());
+    house.door.take().unwrap().close();
+    assert!(inside.guests.wait_until_empty(Duration::ZERO), "closing gave up waiting for a guest");
+}
+
+#[test]
+fn a_guest_that_was_refused_keeps_no_turn() {
+    let private = tempfile::tempdir().unwrap();
+    let directory = private.path().to_path_buf();
+    let start = move || -> io::Result<(PathBuf, Arc<dyn Receive>)> {
+        // Nobody listens there.
+        Ok((directory.join("dead"), Arc::new(Endpoint::start(&directory, toy())?)))
+    };
+    let listener = listen("127.0.0.1:0".parse().unwrap(), PATIENT).unwrap();
+    let address = listener.local_addr().unwrap();
+    let door = Door::open_with(vec![listener], Box::new(start), PATIENT, (3, 10)).unwrap();
+    let house = House { door: Some(door), address, _private: private };
+    let mut refused: Vec<_> = (0..4).map(|_| house.connect()).collect();
+    for caller in &mut refused {
+        caller.post(&"x".repeat(20_000));
+        assert_eq!(caller.reply().unwrap().status(), "503");
+    }
+    let start = Instant::now();
+    assert_eq!(house.call(&"x".repeat(20_000)).status(), "503");
+    assert!(start.elapsed() < Duration::from_secs(1), "it took {:?}", start.elapsed());
+    drop(refused);
+}

@@ -14,19 +14,19 @@ const SHORT: usize = 16 * 1024;
 const MOST_AT_ONCE: usize = 4;
 
 /// The turns of one door.
-pub(super) struct Turns(Arc<Free>);
+pub(super) struct Turns(Arc<Pool>);
 
-struct Free {
-    turns: Mutex<usize>,
+struct Pool {
+    free: Mutex<usize>,
     changed: Condvar,
 }
 
 /// A turn, which ends when this is dropped.
-pub(super) struct Turn(Arc<Free>);
+pub(super) struct Turn(Arc<Pool>);
 
 impl Turns {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Free { turns: Mutex::new(MOST_AT_ONCE), changed: Condvar::new() }))
+        Self(Arc::new(Pool { free: Mutex::new(MOST_AT_ONCE), changed: Condvar::new() }))
     }
 
     /// Waits for a turn for a call of this length in bytes, if it needs one.
@@ -34,16 +34,16 @@ impl Turns {
         if length <= SHORT {
             return None;
         }
-        let Self(free) = self;
-        let none = |turns: &mut usize| *turns == 0;
-        *free.changed.wait_while(lock(&free.turns), none).unwrap_or_else(PoisonError::into_inner) -= 1;
-        Some(Turn(Arc::clone(free)))
+        let Self(pool) = self;
+        let none = |free: &mut usize| *free == 0;
+        *pool.changed.wait_while(lock(&pool.free), none).unwrap_or_else(PoisonError::into_inner) -= 1;
+        Some(Turn(Arc::clone(pool)))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *lock(&self.0.turns) += 1;
+        *lock(&self.0.free) += 1;
         self.0.changed.notify_one();
     }
 }
