@@ -72,10 +72,10 @@ impl Receive for Endpoint {
     fn receive(&self) -> Option<Received> {
         loop {
             match self.server.recv() {
-                Ok(request) => match line(&request).and_then(|(id, _)| id.parse().ok()) {
-                    Some(line) => {
+                Ok(request) => match origin(&request).and_then(|(call, _)| call.parse().ok()) {
+                    Some(call) => {
                         let answering = Arc::clone(&self.answering);
-                        return Some(Received { line, answer: Box::new(move || answer(request, &answering)) });
+                        return Some(Received { call, answer: Box::new(move || answer(request, &answering)) });
                     }
                     None => send(request, &head("400 Bad Request", "text/plain", 0, "")),
                 },
@@ -117,10 +117,10 @@ fn answer(mut request: Request, answering: &Answering) -> Body {
     let (head, body) = match (request.method(), request.url()) {
         // The door's greeting: no stranger's target begins otherwise than with a slash.
         (Method::Options, "*") => text("200 OK", "", ""),
-        _ if !whole => text("400 Bad Request", "", "the call is cut short\n"),
+        _ if !whole => text("503 Service Unavailable", "", "the call got lost on its way; try again\n"),
         (Method::Post, "/RPC2" | "/") => {
             let accepts_octets = header(&request, "Accept").is_some();
-            let (_, caller) = line(&request).unwrap_or_default();
+            let (_, caller) = origin(&request).unwrap_or_default();
             // A panic has been reported by its hook.
             match catch_unwind(AssertUnwindSafe(|| answering(&call, accepts_octets, caller))) {
                 Ok(Answer::Message(document)) => {
@@ -145,8 +145,8 @@ fn send(request: Request, head: &[u8]) {
     }
 }
 
-/// The id of the line, and the address of the guest.
-fn line(request: &Request) -> Option<(&str, &str)> {
+/// The number of a call, and the address of the guest.
+fn origin(request: &Request) -> Option<(&str, &str)> {
     header(request, "X-Door")?.split_once(' ')
 }
 
@@ -221,7 +221,7 @@ mod tests {
         ] {
             send(&line, headers, call);
             let received = endpoint.receive().unwrap();
-            assert_eq!(received.line, 7, "{headers}");
+            assert_eq!(received.call, 7, "{headers}");
             assert_eq!(bytes((received.answer)()), body);
             let head = read(&line);
             assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
@@ -237,8 +237,8 @@ mod tests {
         (&line).write_all(b"POST / HTTP/1.1\r\nX-Door: 7 ::1\r\nContent-Length: 5000\r\n\r\nonly this").unwrap();
         line.shutdown(std::net::Shutdown::Write).unwrap();
         let received = endpoint.receive().unwrap();
-        assert_eq!(bytes((received.answer)()), "the call is cut short\n");
-        assert!(read(&line).starts_with("HTTP/1.1 400 "));
+        assert_eq!(bytes((received.answer)()), "the call got lost on its way; try again\n");
+        assert!(read(&line).starts_with("HTTP/1.1 503 "));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What passes between the door and the endpoint.
 //!
 //! The door puts a call on a private line, its threads receive it from the endpoint, and what they answer goes two
-//! ways: its head through the line, as HTTP wants it, and its body from hand to hand, for the door to deliver. A line
-//! carries one call at a time, so its id names the call.
+//! ways: its head through the line, as HTTP wants it, and its body from hand to hand, for the door to deliver. Calls
+//! have numbers, by which the door knows them again.
 
 use std::{
     fmt,
@@ -50,8 +50,8 @@ pub(crate) trait Receive: Send + Sync {
 
 /// A call that has come over a line.
 pub(crate) struct Received {
-    /// The id of the line.
-    pub(crate) line: u64,
+    /// The number that the door gave it.
+    pub(crate) call: u64,
     /// Answers it: writes the head to the line and returns the body. It may take as long as a call takes.
     pub(crate) answer: Box<dyn FnOnce() -> Body + Send>,
 }

@@ -11,7 +11,10 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -53,9 +56,13 @@ enum Awaited {
     Greeting,
 }
 
-/// What has been put on lines and was not received yet, by the ids of these.
+/// What has been put on lines and was not received yet, by number. A number is never used again, unlike a line: one
+/// that could not send its call whole may already carry the next.
 #[derive(Default)]
-pub(super) struct Calls(Mutex<HashMap<u64, Awaited>>);
+pub(super) struct Calls {
+    awaited: Mutex<HashMap<u64, Awaited>>,
+    last: AtomicU64,
+}
 
 /// Serves a guest, and then whoever calls, until this thread is needed no more.
 pub(super) fn serve(seat: Seat) {
@@ -87,8 +94,8 @@ fn go_on(mut conversation: Conversation) {
 /// Waits for a call and answers it. The conversation that it belongs to, if that goes on.
 fn receive(house: &House, calls: &dyn Receive) -> Option<Conversation> {
     loop {
-        let Received { line, answer } = calls.receive()?;
-        match house.calls.take(line) {
+        let Received { call, answer } = calls.receive()?;
+        match house.calls.take(call) {
             Some(Awaited::Call(call)) => return call.finish(answer()),
             Some(Awaited::Greeting) => {
                 drop(answer());
@@ -123,7 +130,7 @@ impl Conversation {
                 Ok(line) => line,
                 Err(error) => return Err((self, error)),
             };
-            let (id, fresh, calls) = (line.id(), !line.has_served(), Arc::clone(line.calls()));
+            let (fresh, calls) = (!line.has_served(), Arc::clone(line.calls()));
             let is_long = body.len() > MAX_UNRECEIVED;
             if is_long && let Err(error) = hire(&house, &calls) {
                 house.lines.give_back(line);
@@ -132,14 +139,14 @@ impl Conversation {
             let sender = line.begin();
             let (closes, head_only) = (head.closes, head.method == "HEAD");
             let call = Call { conversation: self, line, closes, head_only, held };
-            house.calls.put(id, Awaited::Call(Box::new(call)));
-            let sent = sender.send(&head, &body, address);
+            let number = house.calls.put(Awaited::Call(Box::new(call)));
+            let sent = sender.send(number, &head, &body, address);
             drop(sender);
             let next = (!is_long).then(|| Arc::clone(&calls));
             let Err(error) = sent else { return Ok(next) };
             // A line that served before may have died since; then others are tried, a new one last. A call that has
             // been received all the same goes on with whoever has it.
-            let Some(Awaited::Call(call)) = house.calls.take(id) else { return Ok(next) };
+            let Some(Awaited::Call(call)) = house.calls.take(number) else { return Ok(next) };
             if is_long {
                 calls.release();
             }
@@ -190,28 +197,30 @@ impl Call {
 }
 
 impl Calls {
-    /// Awaits a greeting.
-    pub(super) fn await_greeting(&self, line: u64) {
-        self.put(line, Awaited::Greeting);
+    /// Awaits a greeting; its number.
+    pub(super) fn await_greeting(&self) -> u64 {
+        self.put(Awaited::Greeting)
     }
 
     /// Awaits a greeting no longer. Says whether it has not been received.
-    pub(super) fn forget_greeting(&self, line: u64) -> bool {
-        self.take(line).is_some()
+    pub(super) fn forget_greeting(&self, number: u64) -> bool {
+        self.take(number).is_some()
     }
 
-    fn put(&self, line: u64, awaited: Awaited) {
-        lock(&self.0).insert(line, awaited);
+    fn put(&self, awaited: Awaited) -> u64 {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        lock(&self.awaited).insert(number, awaited);
+        number
     }
 
-    fn take(&self, line: u64) -> Option<Awaited> {
-        lock(&self.0).remove(&line)
+    fn take(&self, number: u64) -> Option<Awaited> {
+        lock(&self.awaited).remove(&number)
     }
 
     /// Drops the calls whose lines have died: nothing comes back over a line before its call has been received.
     pub(super) fn drop_lost(&self, house: &House) {
         let is_lost = |awaited: &mut Awaited| matches!(awaited, Awaited::Call(call) if call.line.is_heard());
-        let lost: Vec<_> = lock(&self.0).extract_if(|_, awaited| is_lost(awaited)).collect();
+        let lost: Vec<_> = lock(&self.awaited).extract_if(|_, awaited| is_lost(awaited)).collect();
         for (_, lost) in lost {
             let Awaited::Call(call) = lost else { continue };
             let Call { conversation, line, .. } = *call;
@@ -225,7 +234,7 @@ impl Calls {
 
     /// Drops all.
     pub(super) fn clear(&self) {
-        let awaited = std::mem::take(&mut *lock(&self.0));
+        let awaited = std::mem::take(&mut *lock(&self.awaited));
         drop(awaited);
     }
 }

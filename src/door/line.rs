@@ -11,10 +11,7 @@ use std::{
     net::{IpAddr, Shutdown},
     os::unix::net::UnixStream,
     path::PathBuf,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -62,7 +59,6 @@ impl Drop for Endpoint {
 
 /// One private connection.
 pub(super) struct Line {
-    id: u64,
     stream: Arc<UnixStream>,
     /// Whether a call has gone over it.
     used: bool,
@@ -72,24 +68,23 @@ pub(super) struct Line {
 }
 
 /// Puts a call on a line. It needs no line: once the call is whole, another thread has that.
-pub(super) struct Sender {
-    id: u64,
-    stream: Arc<UnixStream>,
-}
+pub(super) struct Sender(Arc<UnixStream>);
 
 impl Sender {
-    /// Sends a call; after an error the line is good for nothing.
-    pub(super) fn send(&self, head: &Head, body: &[u8], address: IpAddr) -> io::Result<()> {
+    /// Sends a call by its number; after an error the line is good for nothing.
+    pub(super) fn send(&self, number: u64, head: &Head, body: &[u8], address: IpAddr) -> io::Result<()> {
+        let Self(stream) = self;
         let Head { method, target, .. } = head;
-        let (id, length) = (self.id, body.len());
+        let length = body.len();
         let accept = if head.accepts_octets { "Accept: application/octet-stream\r\n" } else { "" };
-        let call =
-            format!("{method} {target} HTTP/1.1\r\nContent-Length: {length}\r\nX-Door: {id} {address}\r\n{accept}\r\n");
+        let call = format!(
+            "{method} {target} HTTP/1.1\r\nContent-Length: {length}\r\nX-Door: {number} {address}\r\n{accept}\r\n"
+        );
         let mut call = call.into_bytes();
         let (with_head, rest) = body.split_at(body.len().min(ONE_WRITE));
         call.extend_from_slice(with_head);
-        (&*self.stream).write_all(&call)?;
-        (&*self.stream).write_all(rest)
+        (&**stream).write_all(&call)?;
+        (&**stream).write_all(rest)
     }
 }
 
@@ -107,10 +102,6 @@ impl Line {
         self.used
     }
 
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-
     /// Where its calls are received.
     pub(super) fn calls(&self) -> &Arc<dyn Receive> {
         &self.endpoint.calls
@@ -121,7 +112,7 @@ impl Line {
         self.used = true;
         // An error here is one of the sender's, too.
         let _ = (&*self.stream).read_exact(&mut [0; MAX_ANSWER_HEAD][..mem::take(&mut self.unread)]);
-        Sender { id: self.id, stream: Arc::clone(&self.stream) }
+        Sender(Arc::clone(&self.stream))
     }
 
     /// The head of an answer, which is there as soon as the call has been answered.
@@ -141,10 +132,10 @@ impl Line {
     }
 
     /// Waits until a greeting has been answered: only then does `tiny_http` surely attend to this line.
-    fn greet(&self) -> io::Result<()> {
+    fn greet(&self, number: u64) -> io::Result<()> {
         self.stream.set_read_timeout(Some(GREETING))?;
         self.stream.set_write_timeout(Some(GREETING))?;
-        let greeting = format!("OPTIONS * HTTP/1.1\r\nX-Door: {} door\r\n\r\n", self.id);
+        let greeting = format!("OPTIONS * HTTP/1.1\r\nX-Door: {number} door\r\n\r\n");
         (&*self.stream).write_all(greeting.as_bytes())?;
         let (_, read) = retry_on_intr(|| recv(&self.stream, &mut [0; MAX_ANSWER_HEAD][..], RecvFlags::empty()))?;
         if read == 0 {
@@ -185,7 +176,6 @@ pub(super) struct Lines {
     most: usize,
     exchange: Mutex<Exchange>,
     changed: Condvar,
-    last_id: AtomicU64,
 }
 
 struct Exchange {
@@ -195,7 +185,7 @@ struct Exchange {
     /// Lines without a call, with the moment they became so; the last is the youngest.
     spare: Vec<(Line, Instant)>,
     /// The sockets of all lines, so that they can be shut down while they are in use.
-    open: Vec<(u64, Arc<UnixStream>)>,
+    open: Vec<Arc<UnixStream>>,
     /// How many lines are being opened or closed: they have descriptors too.
     moving: usize,
     opening: bool,
@@ -217,7 +207,7 @@ impl Lines {
             waiting: 0,
             closed: false,
         });
-        Ok(Self { start, most, exchange, changed: Condvar::new(), last_id: AtomicU64::new(0) })
+        Ok(Self { start, most, exchange, changed: Condvar::new() })
     }
 
     /// A line for one call: a spare one, a new one, or the next that another call gives back.
@@ -276,26 +266,25 @@ impl Lines {
 
     /// Opens a line to an endpoint. A thread has been hired to receive its greeting.
     fn connect(&self, house: &House, endpoint: Arc<Endpoint>) -> io::Result<Line> {
-        let (id, calls) = (self.last_id.fetch_add(1, Ordering::Relaxed) + 1, Arc::clone(&endpoint.calls));
-        house.calls.await_greeting(id);
-        let line = self.connect_as(id, endpoint);
-        if line.is_err() && house.calls.forget_greeting(id) {
+        let (greeting, calls) = (house.calls.await_greeting(), Arc::clone(&endpoint.calls));
+        let line = self.connect_and_greet(endpoint, greeting);
+        if line.is_err() && house.calls.forget_greeting(greeting) {
             calls.release();
         }
         line
     }
 
-    fn connect_as(&self, id: u64, endpoint: Arc<Endpoint>) -> io::Result<Line> {
+    fn connect_and_greet(&self, endpoint: Arc<Endpoint>, greeting: u64) -> io::Result<Line> {
         let stream = Arc::new(UnixStream::connect(&endpoint.path)?);
-        let line = Line { id, stream, used: false, unread: 0, endpoint };
+        let line = Line { stream, used: false, unread: 0, endpoint };
         let mut exchange = lock(&self.exchange);
         if exchange.closed {
             return Err(io::ErrorKind::NotConnected.into());
         }
         // Before it is greeted, so that closing ends that too.
-        exchange.open.push((id, Arc::clone(&line.stream)));
+        exchange.open.push(Arc::clone(&line.stream));
         drop(exchange);
-        match line.greet() {
+        match line.greet(greeting) {
             Ok(()) => Ok(line),
             Err(error) => {
                 self.retire(line);
@@ -322,9 +311,8 @@ impl Lines {
 
     /// Closes a line; it counts as open until both sides have let go.
     pub(super) fn retire(&self, line: Line) {
-        let id = line.id;
         let mut exchange = lock(&self.exchange);
-        exchange.open.retain(|(open, _)| *open != id);
+        exchange.open.retain(|open| !Arc::ptr_eq(open, &line.stream));
         exchange.moving += 1;
         drop(exchange);
         line.close();
@@ -353,11 +341,20 @@ impl Lines {
         exchange.open.len() + exchange.moving
     }
 
+    /// Shuts the one of the open lines at which a number points, as if `tiny_http` or the system had.
+    #[cfg(test)]
+    pub(super) fn shut_one(&self, index: usize, how: Shutdown) {
+        let exchange = lock(&self.exchange);
+        if let Some(stream) = exchange.open.get(index % exchange.open.len().max(1)) {
+            let _ = stream.shutdown(how);
+        }
+    }
+
     /// Shuts all lines down and ends the endpoint, so that nobody waits for a call any more.
     pub(super) fn close(&self) {
         let mut exchange = lock(&self.exchange);
         exchange.closed = true;
-        for (_, stream) in &exchange.open {
+        for stream in &exchange.open {
             let _ = stream.shutdown(Shutdown::Both);
         }
         let (spare, endpoint) = (mem::take(&mut exchange.spare), Arc::clone(&exchange.endpoint));

@@ -780,6 +780,56 @@ fn calls_that_take_long_keep_nobody_else() {
     house.door.take().unwrap().close();
 }
 
+#[test]
+fn nobody_gets_the_answer_of_another_when_lines_die() {
+    let time = Duration::from_secs(full_or(30, 3) as u64);
+    for places in [(128, 256), (2, 20)] {
+        let mut house = House::open_with(PATIENT, places);
+        let inside = Arc::clone(house.inside());
+        let end = Instant::now() + time;
+        let answered = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for caller in 0..16_u64 {
+                let (house, answered) = (&house, &answered);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(caller);
+                    let mut connection = house.connect();
+                    while Instant::now() < end {
+                        let most = [900, 20_000, 900_000][random.usize(0..3)];
+                        let call =
+                            format!("caller {caller} {}", random.alphanumeric()).repeat(random.usize(1..most / 10));
+                        let sent = connection.0.get_mut().write_all(post(&call).as_bytes());
+                        match sent.and_then(|()| connection.reply()) {
+                            Ok(reply) if reply.status() == "200" => {
+                                assert!(reply.body == call.as_bytes(), "another answer");
+                                answered.fetch_add(1, Ordering::SeqCst);
+                                if !reply.head.contains("Connection: close") {
+                                    continue;
+                                }
+                            }
+                            Ok(reply) => assert_eq!(reply.status(), "503"),
+                            Err(error) => assert!(error.kind() != io::ErrorKind::WouldBlock, "no answer"),
+                        }
+                        connection = house.connect();
+                    }
+                });
+            }
+            let mut random = fastrand::Rng::with_seed(0);
+            while Instant::now() < end {
+                let how = if random.bool() { Shutdown::Both } else { Shutdown::Write };
+                inside.lines.shut_one(random.usize(0..1000), how);
+                thread::sleep(Duration::from_micros(random.u64(0..3000)));
+            }
+        });
+        assert!(answered.load(Ordering::SeqCst) > 0);
+        house.wait_until_empty();
+        house.honest_call();
+        wait_until("lines are left over", || inside.lines.count() == 0);
+        house.door.take().unwrap().close();
+        wait_until("threads are left over", || Arc::strong_count(&inside) == 1);
+    }
+}
+
 /// Answers greetings, and loses whatever comes after them on the same line.
 struct Careless {
     received: Mutex<mpsc::Receiver<Option<Received>>>,
@@ -795,13 +845,13 @@ impl Careless {
                 let mut greeting = [0; 1024];
                 let read = line.read(&mut greeting).unwrap();
                 let greeting = String::from_utf8_lossy(&greeting[..read]);
-                let id = greeting.split_once("X-Door: ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+                let call = greeting.split_once("X-Door: ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
                 let answer = Box::new(move || -> Body {
                     line.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
                     assert!(line.read(&mut [0; 1024]).unwrap() > 0);
                     Box::new(|_| Ok(()))
                 });
-                let _ = sender.send(Some(Received { line: id, answer }));
+                let _ = sender.send(Some(Received { call, answer }));
             }
         });
         Self { received: Mutex::new(received), receive }
