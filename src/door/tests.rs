@@ -783,7 +783,7 @@ fn calls_that_take_long_keep_nobody_else() {
 #[test]
 fn nobody_gets_the_answer_of_another_when_lines_die() {
     let time = Duration::from_secs(full_or(30, 3) as u64);
-    for places in [(128, 256), (2, 20)] {
+    for places in [(16, 32), (1, 20)] {
         let mut house = House::open_with(PATIENT, places);
         let inside = Arc::clone(house.inside());
         let end = Instant::now() + time;
@@ -816,7 +816,7 @@ fn nobody_gets_the_answer_of_another_when_lines_die() {
             }
             let mut random = fastrand::Rng::with_seed(0);
             while Instant::now() < end {
-                let how = if random.bool() { Shutdown::Both } else { Shutdown::Write };
+                let how = if random.u8(0..4) == 0 { Shutdown::Both } else { Shutdown::Write };
                 inside.lines.shut_one(random.usize(0..1000), how);
                 thread::sleep(Duration::from_micros(random.u64(0..3000)));
             }
