@@ -1,44 +1,44 @@
 //! What can go wrong, said for people: lower case, no full stop, and what to do where there is something to do.
 //!
-//! A [`Failure`] is why a call to one peer came to nothing; the caller names the peer. An [`enum@Error`] ends the program.
+//! A [`CallError`] is why a call to one peer came to nothing; the caller names the peer. An [`enum@Error`] ends the program.
 //! Foreign text inside is escaped when it is shown.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::{names::Shown, peers::PeerUrl};
+use crate::{escape::Escaped, peer::PeerUrl};
 
 /// Why a call to a peer came to nothing. Each text completes "PEER: ".
 #[derive(Debug, Error)]
-pub(crate) enum Failure {
+pub(crate) enum CallError {
     #[error("could not connect: {0}")]
     Unreachable(String),
     #[error("{0}")]
-    Silent(String),
-    #[error("the connection broke off: {}", Shown(.0))]
-    Broken(String),
+    TimedOut(String),
+    #[error("the connection broke off: {}", Escaped(.0))]
+    ConnectionLost(String),
     #[error("{}", said_by_status(*.0))]
     Status(u16),
     /// What answers is something else altogether.
     #[error("not a TinyP2P server: {0}")]
-    Foreign(&'static str),
-    #[error("the answer makes no sense: {}", Shown(.0))]
+    NotTinyP2p(&'static str),
+    #[error("the answer makes no sense: {}", Escaped(.0))]
     Malformed(String),
     #[error("the answer is too large: {0}")]
-    Excessive(String),
+    TooLarge(String),
     #[error("its listing is the largest of more than fit into memory; narrow the pattern")]
-    Dropped,
+    OverBudget,
     #[error("refused: the password is wrong, or the server calls itself by another URL (take the one that it prints)")]
     Refused,
-    #[error("fault: {}", Shown(.0))]
+    #[error("fault: {}", Escaped(.0))]
     Fault(String),
     /// This side is at fault, not the peer.
     #[error("{}", reason(.0))]
     Local(io::Error),
 }
 
-impl Failure {
+impl CallError {
     /// Whether the name is a directory over there: the original lists directories and faults when one is fetched.
     pub(crate) fn is_directory(&self) -> bool {
         matches!(self, Self::Fault(text) if text.to_lowercase().contains("is a directory"))
@@ -46,17 +46,17 @@ impl Failure {
 
     /// Whether the peer may be gone: not an answer that one dislikes, but none.
     pub(crate) fn is_no_answer(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Silent(_))
+        matches!(self, Self::Unreachable(_) | Self::TimedOut(_))
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CallError {
     /// What befell a connection. Being out of descriptors is this side's fault.
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::TimedOut => Self::Silent(error.to_string()),
+            io::ErrorKind::TimedOut => Self::TimedOut(error.to_string()),
             _ if error.raw_os_error().is_some_and(|code| TOO_MANY_OPEN_FILES.contains(&code)) => Self::Local(error),
-            _ => Self::Broken(reason(&error)),
+            _ => Self::ConnectionLost(reason(&error)),
         }
     }
 }
@@ -67,13 +67,13 @@ const TOO_MANY_OPEN_FILES: [i32; 2] = [23, 24];
 /// What ends the program with status 1.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
-    #[error("could not use directory '{}': {}", Shown(&.path.to_string_lossy()), reason(.cause))]
+    #[error("could not use directory '{}': {}", Escaped(&.path.to_string_lossy()), reason(.cause))]
     Directory { path: PathBuf, cause: io::Error },
     #[error("could not use the temporary directory '{}': {} (TMPDIR names another)",
-        Shown(&.path.to_string_lossy()), reason(.cause))]
+        Escaped(&.path.to_string_lossy()), reason(.cause))]
     TemporaryDirectory { path: PathBuf, cause: io::Error },
     #[error("could not find an address for '{}': {} (--bind ADDR:PORT listens without one)",
-        Shown(.host), reason(.cause))]
+        Escaped(.host), reason(.cause))]
     Resolve { host: String, cause: io::Error },
     #[error("could not listen on {address}: {}", listen_reason(.cause))]
     Listen { address: SocketAddr, cause: io::Error },
@@ -84,7 +84,7 @@ pub(crate) enum Error {
     #[error("could not get the password: {}", reason(.0))]
     Password(io::Error),
     #[error("could not get the peer list of {peer}: {failure}{}", hint(.peer, .failure))]
-    PeerList { peer: PeerUrl, failure: Failure },
+    PeerList { peer: PeerUrl, failure: CallError },
 }
 
 /// The text of a system error without its number, and without what the library puts before the resolver's.
@@ -112,12 +112,12 @@ fn said_by_status(status: u16) -> String {
 }
 
 /// What to try when the server that the user named gives no peer list.
-fn hint(peer: &PeerUrl, failure: &Failure) -> String {
+fn hint(peer: &PeerUrl, failure: &CallError) -> String {
     match failure {
-        Failure::Refused if peer.as_str().starts_with("http://localhost:") => {
+        CallError::Refused if peer.as_str().starts_with("http://localhost:") => {
             format!("; is it {}?", peer.as_str().replacen("localhost", "127.0.0.1", 1))
         }
-        Failure::Unreachable(reason) if reason.ends_with("refused") => " (is a server running there?)".to_owned(),
+        CallError::Unreachable(reason) if reason.ends_with("refused") => " (is a server running there?)".to_owned(),
         _ => String::new(),
     }
 }

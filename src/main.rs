@@ -3,27 +3,29 @@
 //! Parses the command line, runs the mode, prints a fatal error and gives the exit status: 0, 1 for what went wrong
 //! on the way, 2 for a command line that cannot be used.
 
-mod arrivals;
+mod auth;
 mod cli;
 mod client;
-mod descriptors;
 mod door;
+mod download_dir;
 mod endpoint;
 mod error;
-mod gossip;
+mod escape;
+mod fd_limit;
+mod file_name;
+mod format;
 mod handover;
+mod lock;
+mod logger;
 mod membership;
-mod names;
-mod node;
+mod password;
 mod pattern;
-mod peers;
+mod peer;
+mod peer_client;
 mod progress;
-mod proof;
 mod protocol;
-mod remote;
-mod secret;
 mod server;
-mod share;
+mod shared_dir;
 mod signals;
 mod xmlrpc;
 
@@ -36,7 +38,7 @@ use std::{
 use crate::{
     cli::{Command, Instead, Mode},
     error::Error,
-    progress::Style,
+    logger::Style,
 };
 
 /// The exit status of a command line that cannot be used.
@@ -58,15 +60,15 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Error> {
     let (password, mode) = match command {
         Command::Generate(kind) => return Ok(cli::generate::print(kind)),
-        Command::Run { password, mode } => (password.map_or_else(secret::find, Ok)?, mode),
+        Command::Run { password, mode } => (password.map_or_else(password::read_password, Ok)?, mode),
     };
     match mode {
         Mode::Server(options) => {
-            progress::start(Style::Log, options.common.verbosity());
+            logger::start(Style::Log, options.common.verbosity());
             server::run(password, options)
         }
         Mode::Client(options) => {
-            progress::start(Style::Tool, options.common.verbosity());
+            logger::start(Style::Tool, options.common.verbosity());
             client::run(password, &options)
         }
     }

@@ -17,7 +17,7 @@ mod turn;
 use std::{collections::HashMap, mem, time::Duration};
 
 use self::{agenda::Agenda, turn::Turn};
-use crate::peers::{MAX_PEERS, PeerUrl};
+use crate::peer::{MAX_PEERS, PeerUrl};
 
 /// Peers that a server calls in each period of its own accord: enough for news to reach all in a logarithmic number of
 /// periods, and the same however large the network is.
@@ -100,7 +100,7 @@ impl Trouble {
 
 /// What a list of URLs from outside brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct MergeOutcome {
     /// The peers that were not known before.
     pub(crate) new: Vec<PeerUrl>,
     /// How many URLs were ignored: no peer's URL, too many at once, or no room left.
@@ -140,11 +140,11 @@ impl Membership {
     ///
     /// A list that begins with a dead peer is likely its own: ours put themselves first. It is tried soon, though not
     /// within a minute of the last attempt; that it is on a list does not bring it back.
-    pub(crate) fn told(
+    pub(crate) fn on_request(
         &mut self,
         urls: impl IntoIterator<Item: AsRef<str> + TryInto<PeerUrl>>,
         now: Duration,
-    ) -> Heard {
+    ) -> MergeOutcome {
         let mut urls = urls.into_iter().peekable();
         if let Some(caller) = urls.peek().and_then(|url| self.places.get(url.as_ref()).copied()) {
             self.try_soon(caller, now);
@@ -153,15 +153,16 @@ impl Membership {
     }
 
     /// The peers as op 0 answers them: first learnt first, ourselves from the start, the dead left out.
-    pub(crate) fn listed(&self) -> impl Iterator<Item = &PeerUrl> {
+    pub(crate) fn live_peers(&self) -> impl Iterator<Item = &PeerUrl> {
         self.peers.iter().filter(|peer| peer.death().is_none()).map(|peer| &peer.url)
     }
 
     /// The peers to send along with a call: ourselves first, none that is dead, and of more than [`MAX_PUSHED`] those
     /// learnt last, for they are the news.
-    pub(crate) fn pushed(&self) -> impl Iterator<Item = &PeerUrl> {
+    pub(crate) fn peers_to_send(&self) -> impl Iterator<Item = &PeerUrl> {
         let others = &self.peers[1..];
-        let surplus = if self.peers.len() <= MAX_PUSHED { 0 } else { self.listed().count().saturating_sub(MAX_PUSHED) };
+        let surplus =
+            if self.peers.len() <= MAX_PUSHED { 0 } else { self.live_peers().count().saturating_sub(MAX_PUSHED) };
         let others = others.iter().filter(|peer| peer.death().is_none()).skip(surplus);
         self.peers.iter().take(1).chain(others).map(|peer| &peer.url)
     }
@@ -185,12 +186,12 @@ impl Membership {
     ///
     /// When the peer was dead, a cut between two parts of the network may have healed: the dead on its list are tried
     /// at once, side by side as in joining, for one by one it would take as many periods as they are many.
-    pub(crate) fn answered(
+    pub(crate) fn on_response(
         &mut self,
         peer: &PeerUrl,
         urls: impl IntoIterator<Item: AsRef<str> + TryInto<PeerUrl>>,
         now: Duration,
-    ) -> Heard {
+    ) -> MergeOutcome {
         let mut back = false;
         let mut left_out = vec![true; self.peers.len()];
         if let Some(place) = self.finish(peer) {
@@ -213,11 +214,11 @@ impl Membership {
             let is_doubtful = |&place: &usize| left_out[place] && is_well(&self.peers, &self.agenda, place);
             self.turn.doubt((1..left_out.len()).filter(is_doubtful));
         }
-        Heard { back, ..heard }
+        MergeOutcome { back, ..heard }
     }
 
     /// Notes that a peer that was asked gave no answer, or none of use; says whether that makes it dead.
-    pub(crate) fn failed(&mut self, peer: &PeerUrl, now: Duration) -> bool {
+    pub(crate) fn on_failure(&mut self, peer: &PeerUrl, now: Duration) -> bool {
         let Some(place) = self.finish(peer) else { return false };
         let trouble = self.peers[place].trouble.get_or_insert_default();
         trouble.attempts = trouble.attempts.saturating_add(1);
@@ -284,8 +285,8 @@ impl Membership {
         most: usize,
         now: Duration,
         mut known: impl FnMut(&mut Self, usize),
-    ) -> Heard {
-        let mut heard = Heard::default();
+    ) -> MergeOutcome {
+        let mut heard = MergeOutcome::default();
         let mut urls = urls.into_iter();
         // Lists run alike for long stretches: a glance behind the last two finds mostly spares the hashing.
         let (mut next, mut other) = (0, 0);

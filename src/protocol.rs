@@ -5,9 +5,9 @@
 use std::io::{BufRead, Write};
 
 use crate::{
-    error::Failure,
-    names::{FileName, MAX_NAME_BYTES},
-    peers::{MAX_PEERS, PeerUrl},
+    error::CallError,
+    file_name::{FileName, MAX_NAME_BYTES},
+    peer::{MAX_PEERS, PeerUrl},
     xmlrpc::{self, Call, ContentError, Fault, ParseError, Reply, Value},
 };
 
@@ -122,7 +122,7 @@ fn urls<'a>(peers: impl IntoIterator<Item = &'a PeerUrl>) -> Value {
 }
 
 /// Reads the answer to op 0: the first [`MAX_PEERS`] texts of it, whether they are URLs or not.
-pub(crate) fn read_peers(answer: impl BufRead) -> Result<Vec<String>, Failure> {
+pub(crate) fn read_peers(answer: impl BufRead) -> Result<Vec<String>, CallError> {
     let mut peers = Vec::new();
     let reply = xmlrpc::read_strings(answer, 1, MAX_PEERS_BYTES, &mut |bytes| {
         if peers.len() < MAX_PEERS
@@ -140,14 +140,14 @@ pub(crate) fn read_peers(answer: impl BufRead) -> Result<Vec<String>, Failure> {
 /// more than a name may have; its failure ends the reading. More than a million names, or 64 MiB, are too much.
 pub(crate) fn read_listing(
     answer: impl BufRead,
-    each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+    each: &mut dyn FnMut(&[u8]) -> Result<(), CallError>,
+) -> Result<(), CallError> {
     let mut count = 0;
     let mut ended = None;
     let reply = xmlrpc::read_strings(answer, 2, MAX_LISTING_BYTES, &mut |bytes| {
         count += 1;
         let result = if count > MAX_LISTING_NAMES {
-            Err(Failure::Excessive(format!("more than {MAX_LISTING_NAMES} names; narrow the pattern")))
+            Err(CallError::TooLarge(format!("more than {MAX_LISTING_NAMES} names; narrow the pattern")))
         } else {
             each(&bytes[..bytes.len().min(MAX_NAME_BYTES + 1)])
         };
@@ -160,22 +160,22 @@ pub(crate) fn read_listing(
 }
 
 /// Reads the answer to op 2 into `sink`: the number of bytes of the file.
-pub(crate) fn read_content(answer: impl BufRead, sink: &mut dyn Write) -> Result<u64, Failure> {
+pub(crate) fn read_content(answer: impl BufRead, sink: &mut dyn Write) -> Result<u64, CallError> {
     match xmlrpc::read_content(answer, sink) {
         Ok(reply) => settle(Ok(reply)),
         Err(ContentError::Parse(error)) => settle(Err(error)),
-        Err(ContentError::Sink(error)) => Err(Failure::Local(error)),
+        Err(ContentError::Sink(error)) => Err(CallError::Local(error)),
     }
 }
 
-fn settle<T>(reply: Result<Reply<T>, ParseError>) -> Result<T, Failure> {
+fn settle<T>(reply: Result<Reply<T>, ParseError>) -> Result<T, CallError> {
     match reply {
         Ok(Reply::Value(value)) => Ok(value),
-        Ok(Reply::Boolean(false)) => Err(Failure::Refused),
-        Ok(Reply::Boolean(true)) => Err(Failure::Malformed("a boolean, true".to_owned())),
-        Ok(Reply::Fault(fault)) => Err(Failure::Fault(fault.text)),
-        Err(ParseError::Io(error)) => Err(Failure::from(error)),
-        Err(error @ ParseError::TooLarge(_)) => Err(Failure::Excessive(error.to_string())),
-        Err(error @ ParseError::Malformed(_)) => Err(Failure::Malformed(error.to_string())),
+        Ok(Reply::Boolean(false)) => Err(CallError::Refused),
+        Ok(Reply::Boolean(true)) => Err(CallError::Malformed("a boolean, true".to_owned())),
+        Ok(Reply::Fault(fault)) => Err(CallError::Fault(fault.text)),
+        Err(ParseError::Io(error)) => Err(CallError::from(error)),
+        Err(error @ ParseError::TooLarge(_)) => Err(CallError::TooLarge(error.to_string())),
+        Err(error @ ParseError::Malformed(_)) => Err(CallError::Malformed(error.to_string())),
     }
 }

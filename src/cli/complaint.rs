@@ -5,7 +5,7 @@ use std::error::Error as _;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::names::Shown;
+use crate::escape::Escaped;
 
 use super::words::{self, Words};
 
@@ -26,13 +26,13 @@ pub(super) fn describe(words: &Words, refusal: Option<&clap::Error>) -> Option<S
             // Not shown here, for it may be a good password.
             let is_like_option = password.len() > 1 && password.as_encoded_bytes().starts_with(b"-");
             let hint = if is_like_option { " (an option that is none of ours was taken for it)" } else { "" };
-            return Some(format!("'{}' is no mode: server or client is wanted behind PASSWORD{hint}", Shown(&mode)));
+            return Some(format!("'{}' is no mode: server or client is wanted behind PASSWORD{hint}", Escaped(&mode)));
         }
     }
     let text = refusal.map(describe_refusal);
     text.or_else(|| {
         let (pattern, extra) = (words.pattern.as_ref()?.to_string_lossy(), words.extra.as_ref()?.to_string_lossy());
-        let (pattern, extra) = (Shown(&pattern), Shown(&extra));
+        let (pattern, extra) = (Escaped(&pattern), Escaped(&extra));
         Some(format!(
             "one word too many behind PATTERN '{pattern}': '{extra}' (quote PATTERN, or the shell expands it to names)"
         ))
@@ -57,9 +57,9 @@ fn describe_refusal(refusal: &clap::Error) -> String {
         ErrorKind::InvalidValue if value.is_empty() => missing_value(&argument),
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let name = argument.split(' ').next().unwrap_or_default();
-            format!("unusable {} '{}': {}", bare(name), Shown(&value), Shown(&cause))
+            format!("unusable {} '{}': {}", bare(name), Escaped(&value), Escaped(&cause))
         }
-        ErrorKind::UnknownArgument => format!("'{}' is no option of this mode", Shown(&argument)),
+        ErrorKind::UnknownArgument => format!("'{}' is no option of this mode", Escaped(&argument)),
         ErrorKind::TooManyValues => format!("{argument} takes no value"),
         ErrorKind::ArgumentConflict => {
             format!("{argument} and {} exclude each other", text(ContextKind::PriorArg))
@@ -67,7 +67,7 @@ fn describe_refusal(refusal: &clap::Error) -> String {
         _ => {
             let text = refusal.to_string();
             let line = text.trim_start_matches("error: ").lines().next().unwrap_or_default();
-            Shown(line).to_string()
+            Escaped(line).to_string()
         }
     }
 }

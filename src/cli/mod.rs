@@ -11,10 +11,10 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    names::Shown,
+    auth::Password,
+    escape::Escaped,
     pattern::Pattern,
-    peers::{BadUrl, PeerUrl},
-    proof::Password,
+    peer::{InvalidPeerUrl, PeerUrl},
 };
 
 use words::Words;
@@ -92,7 +92,7 @@ pub(crate) struct Common {
 
     /// How long a peer may be silent
     #[arg(long = "timeout", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub(crate) silence: Duration,
+    pub(crate) timeout: Duration,
 
     /// Say errors only
     #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "verbose")]
@@ -245,7 +245,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
         ModeLine::Server(server) => {
             // Port 0 becomes another one later; whatever it is, the URL will be as good as this.
             PeerUrl::new(&server.host, server.port.max(1)).map_err(|_| {
-                wrong(&format!("unusable HOST '{}': a name or an address is wanted", Shown(&server.host)))
+                wrong(&format!("unusable HOST '{}': a name or an address is wanted", Escaped(&server.host)))
             })?;
             Mode::Server(server)
         }
@@ -288,9 +288,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn peer_url(text: &str) -> Result<PeerUrl, String> {
-    text.parse().map_err(|bad: BadUrl| format!("write {}", bad.correction()))
+    text.parse().map_err(|bad: InvalidPeerUrl| format!("write {}", bad.suggestion()))
 }
 
 fn pattern(text: &str) -> Result<Pattern, String> {
-    Pattern::new(text).map_err(|bad| format!("could not use the pattern '{}': {bad}", Shown(text)))
+    Pattern::new(text).map_err(|bad| format!("could not use the pattern '{}': {bad}", Escaped(text)))
 }

@@ -6,9 +6,9 @@
 use std::io::{self, Write};
 
 use crate::{
-    arrivals::{Arrivals, Partial},
+    download_dir::{DownloadDir, Partial},
+    peer_client::DownloadSink,
     progress::FileProgress,
-    remote::Landing,
 };
 
 /// The most bytes of a file that waits in memory. At most two batches wait, which makes 2 MiB.
@@ -17,7 +17,7 @@ const MAX_IN_MEMORY: usize = 16 << 10;
 /// A file that is being fetched. Nothing of it is in the directory before more bytes came than wait in memory, so a
 /// refusal leaves nothing there.
 pub(super) struct Arriving<'a> {
-    arrivals: &'a Arrivals,
+    arrivals: &'a DownloadDir,
     progress: FileProgress,
     content: Content,
 }
@@ -29,7 +29,7 @@ pub(super) enum Content {
 }
 
 impl<'a> Arriving<'a> {
-    pub(super) fn new(arrivals: &'a Arrivals, progress: FileProgress) -> Self {
+    pub(super) fn new(arrivals: &'a DownloadDir, progress: FileProgress) -> Self {
         Self { arrivals, progress, content: Content::InMemory(Vec::new()) }
     }
 
@@ -61,7 +61,7 @@ impl Write for Arriving<'_> {
     }
 }
 
-impl Landing for Arriving<'_> {
+impl DownloadSink for Arriving<'_> {
     fn expect(&mut self, bytes: u64) {
         self.progress.expect(bytes);
     }
@@ -69,7 +69,7 @@ impl Landing for Arriving<'_> {
 
 impl Content {
     /// A file with this content that waits for its name.
-    pub(super) fn into_partial(self, arrivals: &Arrivals) -> io::Result<Partial> {
+    pub(super) fn into_partial(self, arrivals: &DownloadDir) -> io::Result<Partial> {
         match self {
             Self::InFile(partial) => Ok(partial),
             Self::InMemory(bytes) => arrivals.begin_with(&bytes),

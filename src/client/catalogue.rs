@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{error::Failure, names::FileName};
+use crate::{error::CallError, file_name::FileName, lock::lock};
 
 /// The memory in bytes that a name takes beside its own bytes, in here and in the schedule.
 const COST_OF_NAME: usize = 40;
@@ -74,7 +74,7 @@ impl Intake {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Reading<'a> {
 
 impl Reading<'_> {
     /// Adds a name. Fails when this listing has been dropped.
-    pub(super) fn add(&mut self, name: &FileName) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, name: &FileName) -> Result<(), CallError> {
         let name = name.as_str().as_bytes();
         if self.piece.len() + 1 + name.len() > PIECE_BYTES {
             self.hand_over()?;
@@ -100,7 +100,7 @@ impl Reading<'_> {
     }
 
     /// Ends the listing: it is whole.
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
+    pub(super) fn finish(mut self) -> Result<(), CallError> {
         self.piece.shrink_to_fit();
         self.hand_over()?;
         // Nothing is left to be forgotten.
@@ -108,7 +108,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn hand_over(&mut self) -> Result<(), Failure> {
+    fn hand_over(&mut self) -> Result<(), CallError> {
         let mut state = self.intake.state();
         let names = mem::take(&mut self.names);
         let piece = mem::replace(&mut self.piece, state.spare.pop().unwrap_or_default());
@@ -120,7 +120,7 @@ impl Reading<'_> {
             listing.pieces.push(piece);
             state.make_room();
         }
-        if state.listings[self.peer].is_dropped { Err(Failure::Dropped) } else { Ok(()) }
+        if state.listings[self.peer].is_dropped { Err(CallError::OverBudget) } else { Ok(()) }
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
         FileName::from_bytes(text.as_bytes()).unwrap()
     }
 
-    fn read(intake: &Intake, peer: usize, names: impl IntoIterator<Item = String>) -> Result<(), Failure> {
+    fn read(intake: &Intake, peer: usize, names: impl IntoIterator<Item = String>) -> Result<(), CallError> {
         let mut reading = intake.begin(peer);
         names.into_iter().try_for_each(|text| reading.add(&name(&text)))?;
         reading.finish()

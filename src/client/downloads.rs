@@ -15,13 +15,15 @@ use std::{
 };
 
 use crate::{
-    arrivals::{Arrivals, MAX_BATCH, Settled},
-    descriptors,
-    error::{Failure, reason},
-    names::FileName,
-    peers::PeerUrl,
-    progress::{self, Progress},
-    remote::Caller,
+    download_dir::{DownloadDir, MAX_BATCH, Settled},
+    error::{CallError, reason},
+    fd_limit,
+    file_name::FileName,
+    format,
+    lock::lock,
+    peer::PeerUrl,
+    peer_client::PeerClient,
+    progress::Progress,
 };
 
 use super::{
@@ -35,9 +37,9 @@ use super::{
 
 /// All that the downloads of one run share.
 pub(super) struct Downloads<'a> {
-    caller: &'a Caller,
+    client: &'a PeerClient,
     peers: &'a [PeerUrl],
-    arrivals: &'a Arrivals,
+    arrivals: &'a DownloadDir,
     interruption: &'a Interruption,
     names: Catalogue,
     /// How many names are not here at the beginning.
@@ -83,9 +85,9 @@ struct Arrived {
 
 impl<'a> Downloads<'a> {
     pub(super) fn new(
-        caller: &'a Caller,
+        client: &'a PeerClient,
         peers: &'a [PeerUrl],
-        arrivals: &'a Arrivals,
+        arrivals: &'a DownloadDir,
         interruption: &'a Interruption,
         missing: Missing,
     ) -> Self {
@@ -109,7 +111,7 @@ impl<'a> Downloads<'a> {
         };
         let (state, ended) = (Mutex::new(state), Condvar::new());
         let progress = Progress::start(missing);
-        Self { caller, peers, arrivals, interruption, names, missing, progress, begun, state, ended }
+        Self { client, peers, arrivals, interruption, names, missing, progress, begun, state, ended }
     }
 
     /// Fetches everything, so many files at once; whether all of it is here now.
@@ -135,7 +137,7 @@ impl<'a> Downloads<'a> {
     /// Fetches what the schedule has, so many files at once where descriptors allow it; settles them on this thread.
     fn pass(&self, jobs: usize) {
         // A job takes a connection and a file, and two batches of whole files wait.
-        let descriptors = descriptors::available();
+        let descriptors = fd_limit::available();
         let jobs = jobs.min(descriptors / 4).max(1);
         let batch = MAX_BATCH.min(descriptors / 8).max(1);
         let (arrived, arrivals) = sync_channel(batch);
@@ -206,13 +208,13 @@ impl<'a> Downloads<'a> {
         }
         let peer = &self.peers[task.peer];
         let mut landing = Arriving::new(self.arrivals, self.progress.file(name));
-        match self.caller.fetch(peer, name, &mut landing) {
+        match self.client.fetch(peer, name, &mut landing) {
             Ok(bytes) => {
-                log::debug!("fetched '{name}' from {peer}: {}", progress::size(bytes));
+                log::debug!("fetched '{name}' from {peer}: {}", format::size(bytes));
                 (Attempt::Settled, Some((landing.into_content(), bytes)))
             }
             Err(_) if self.interruption.has_come() || self.state().is_stopped => (Attempt::Settled, None),
-            Err(Failure::Local(error)) => {
+            Err(CallError::Local(error)) => {
                 self.fail_here(task.name, name, &error);
                 (Attempt::Settled, None)
             }
@@ -245,7 +247,7 @@ impl<'a> Downloads<'a> {
         if !lost.is_empty() {
             state.failed += lost.len();
             self.progress.advance(lost.len());
-            let files = progress::count(lost.len(), "file");
+            let files = format::count(lost.len(), "file");
             log::error!("gave up {}, which does not answer; only there: {files}", self.peers[peer]);
         }
     }
@@ -274,7 +276,7 @@ impl<'a> Downloads<'a> {
             state.schedule.stop();
             drop(state);
             // What still comes could not be saved either.
-            self.caller.shut_down();
+            self.client.shut_down();
             self.ended.notify_all();
         }
     }
@@ -329,7 +331,7 @@ impl<'a> Downloads<'a> {
     fn report(&self, state: &State) {
         let State { here, failed, directories, .. } = state;
         let how = if self.interruption.has_come() { "interrupted: " } else { "" };
-        let done = progress::tally(state.saved, state.bytes, self.begun.elapsed());
+        let done = format::tally(state.saved, state.bytes, self.begun.elapsed());
         let mut done = format!("{how}{done}, {here} already here, {failed} failed");
         let others = self.missing - state.saved - state.appeared - failed - directories;
         let directory = if *directories == 1 { "directory" } else { "directories" };
@@ -343,6 +345,6 @@ impl<'a> Downloads<'a> {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

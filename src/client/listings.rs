@@ -15,14 +15,8 @@ use std::{
 };
 
 use crate::{
-    arrivals::Arrivals,
-    descriptors,
-    error::Failure,
-    names::{FileName, Shown},
-    pattern::Pattern,
-    peers::PeerUrl,
-    progress::{self, Waiting},
-    remote::Caller,
+    download_dir::DownloadDir, error::CallError, escape::Escaped, fd_limit, file_name::FileName, format, lock::lock,
+    pattern::Pattern, peer::PeerUrl, peer_client::PeerClient, progress::Waiting,
 };
 
 use super::{
@@ -64,7 +58,7 @@ pub(super) struct Listings {
 impl Listings {
     /// Asks all peers; who gives no listing is named once. After an interruption the rest is neither asked nor named.
     pub(super) fn ask(
-        caller: &Caller,
+        client: &PeerClient,
         peers: &[PeerUrl],
         first: &PeerUrl,
         pattern: &Pattern,
@@ -80,7 +74,7 @@ impl Listings {
             format!("waiting for {} of {all} peers to list their files", all - counted.load(Ordering::Relaxed))
         });
         // A call may take a second descriptor while the name of its host is looked up.
-        let readers = peers.len().min(MAX_ASKED_AT_ONCE).min(descriptors::available() / 2).max(1);
+        let readers = peers.len().min(MAX_ASKED_AT_ONCE).min(fd_limit::available() / 2).max(1);
         let intake = Intake::new(peers.len(), MAX_MEMORY - readers * READER_BYTES);
         let ask_in_turn = || {
             while let Some((index, peer)) = {
@@ -91,15 +85,15 @@ impl Listings {
                     return;
                 }
                 let is_too_late =
-                    is_anyone_silent.load(Ordering::Relaxed) && begun.elapsed() >= caller.silence() * SILENCES_TO_SPEND;
+                    is_anyone_silent.load(Ordering::Relaxed) && begun.elapsed() >= client.silence() * SILENCES_TO_SPEND;
                 let answer = if is_too_late {
-                    Err(Failure::Unreachable("not tried, for too many others are silent".to_owned()))
+                    Err(CallError::Unreachable("not tried, for too many others are silent".to_owned()))
                 } else {
-                    ask_one(caller, peer, pattern, &intake, index)
+                    ask_one(client, peer, pattern, &intake, index)
                 };
                 if let Err(failure) = answer {
                     is_anyone_silent.fetch_or(failure.is_no_answer(), Ordering::Relaxed);
-                    failures.lock().unwrap_or_else(PoisonError::into_inner).push((index, failure));
+                    lock(&failures).push((index, failure));
                 }
                 answered.fetch_add(1, Ordering::Relaxed);
             }
@@ -122,7 +116,7 @@ impl Listings {
             if interruption.has_come() {
                 return;
             }
-            if peer == first || matches!(failure, Failure::Local(_)) {
+            if peer == first || matches!(failure, CallError::Local(_)) {
                 is_first_lost = true;
                 log::error!("could not list the files of {peer}: {failure}");
             } else {
@@ -132,12 +126,12 @@ impl Listings {
         for (index, failure) in failures.into_inner().unwrap_or_else(PoisonError::into_inner) {
             lose(index, failure);
         }
-        let catalogue = intake.finish(|index| lose(index, Failure::Dropped));
+        let catalogue = intake.finish(|index| lose(index, CallError::OverBudget));
         Self { catalogue, is_first_lost }
     }
 
     /// Prints the names that are not in the directory, sorted; with `-v` all names, each with its holders.
-    pub(super) fn print(&self, arrivals: &Arrivals, peers: &[PeerUrl]) -> io::Result<()> {
+    pub(super) fn print(&self, arrivals: &DownloadDir, peers: &[PeerUrl]) -> io::Result<()> {
         let all = log::log_enabled!(log::Level::Debug);
         let is_here = if all { vec![false; self.catalogue.len()] } else { self.find_here(arrivals) };
         let mut results = Results::new();
@@ -159,7 +153,7 @@ impl Listings {
     }
 
     /// The names that are not in the directory, and who holds them.
-    pub(super) fn missing(self, arrivals: &Arrivals, peers: usize) -> Missing {
+    pub(super) fn missing(self, arrivals: &DownloadDir, peers: usize) -> Missing {
         let mut schedule = Schedule::new(peers, self.catalogue.len(), self.catalogue.holdings());
         let mut here = 0;
         for (index, is_here) in self.find_here(arrivals).into_iter().enumerate() {
@@ -174,7 +168,7 @@ impl Listings {
     }
 
     /// Whether something is in the directory under each name, by its place.
-    fn find_here(&self, arrivals: &Arrivals) -> Vec<bool> {
+    fn find_here(&self, arrivals: &DownloadDir) -> Vec<bool> {
         let mut is_here = vec![false; self.catalogue.len()];
         // To read the directory once takes less time than to look for each name.
         let mut mark = || {
@@ -209,11 +203,17 @@ pub(super) struct Missing {
 }
 
 /// Takes in the names that one peer lists and that may be saved here.
-fn ask_one(caller: &Caller, peer: &PeerUrl, pattern: &Pattern, intake: &Intake, index: usize) -> Result<(), Failure> {
+fn ask_one(
+    client: &PeerClient,
+    peer: &PeerUrl,
+    pattern: &Pattern,
+    intake: &Intake,
+    index: usize,
+) -> Result<(), CallError> {
     let mut reading = intake.begin(index);
     let mut taken = 0;
     let mut refused = 0;
-    caller.list(peer, pattern.as_str(), &mut |bytes| {
+    client.list(peer, pattern.as_str(), &mut |bytes| {
         let reason = match FileName::from_bytes(bytes) {
             Ok(name) if pattern.is_found_in(name.as_str()) => {
                 taken += 1;
@@ -224,14 +224,14 @@ fn ask_one(caller: &Caller, peer: &PeerUrl, pattern: &Pattern, intake: &Intake, 
         };
         refused += 1;
         if refused <= REFUSED_NAMES_SHOWN {
-            log::warn!("refused the name '{}' of {peer}: {reason}", Shown(&String::from_utf8_lossy(bytes)));
+            log::warn!("refused the name '{}' of {peer}: {reason}", Escaped(&String::from_utf8_lossy(bytes)));
         }
         Ok(())
     })?;
     reading.finish()?;
     if refused > REFUSED_NAMES_SHOWN {
-        log::warn!("refused {} of {peer}", progress::count(refused - REFUSED_NAMES_SHOWN, "more name"));
+        log::warn!("refused {} of {peer}", format::count(refused - REFUSED_NAMES_SHOWN, "more name"));
     }
-    log::debug!("{peer} has {}", progress::count(taken, "matching file"));
+    log::debug!("{peer} has {}", format::count(taken, "matching file"));
     Ok(())
 }

@@ -20,13 +20,14 @@ use std::{
 };
 
 use crate::{
-    arrivals::Arrivals,
+    auth::Password,
     cli,
+    download_dir::DownloadDir,
     error::Error,
-    peers::{PeerList, PeerUrl},
+    format,
+    peer::{PeerList, PeerUrl},
+    peer_client::PeerClient,
     progress::{self, Waiting},
-    proof::Password,
-    remote::Caller,
     signals,
 };
 
@@ -36,18 +37,18 @@ use listings::Listings;
 /// Fetches what the command line asks for; the exit status says whether all of it is here.
 pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode, Error> {
     let dir = &options.common.dir;
-    let arrivals = if options.list { Arrivals::look(dir) } else { Arrivals::open(dir) };
+    let arrivals = if options.list { DownloadDir::look(dir) } else { DownloadDir::open(dir) };
     let arrivals = arrivals.map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
-    let caller = Caller::new(password, options.common.silence, schedule::MAX_CALLS_PER_PEER);
-    let interruption = Interruption::watch(&caller)?;
-    let peers = match ask_for_peers(&caller, &options.url) {
+    let client = PeerClient::new(password, options.common.timeout, schedule::MAX_CALLS_PER_PEER);
+    let interruption = Interruption::watch(&client)?;
+    let peers = match ask_for_peers(&client, &options.url) {
         Err(_) if interruption.has_come() => {
             log::info!("interrupted");
             return Ok(interruption.exit_code());
         }
         peers => peers?,
     };
-    let listings = Listings::ask(&caller, peers.as_slice(), &options.url, &options.pattern, &interruption);
+    let listings = Listings::ask(&client, peers.as_slice(), &options.url, &options.pattern, &interruption);
     if options.list && !interruption.has_come() {
         listings.print(&arrivals, peers.as_slice()).map_err(Error::Output)?;
         return Ok(ExitCode::from(u8::from(listings.is_first_lost)));
@@ -58,7 +59,7 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
     if is_nothing && is_like_glob(options.pattern.as_str()) {
         log::warn!("PATTERN is a regular expression, in which * repeats what stands before it; .* is anything");
     }
-    let downloads = Downloads::new(&caller, peers.as_slice(), &arrivals, &interruption, missing);
+    let downloads = Downloads::new(&client, peers.as_slice(), &arrivals, &interruption, missing);
     let is_complete = downloads.run(options.jobs.into());
     if interruption.has_come() {
         return Ok(interruption.exit_code());
@@ -74,10 +75,10 @@ fn is_like_glob(pattern: &str) -> bool {
 }
 
 /// The peers of which the first server knows, itself among them.
-fn ask_for_peers(caller: &Caller, first: &PeerUrl) -> Result<PeerList, Error> {
+fn ask_for_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Error> {
     let asked = first.clone();
     let waiting = Waiting::start(move || format!("waiting for {asked} to name its peers"));
-    let told = caller.merge(first, []).map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
+    let told = client.merge(first, []).map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
     drop(waiting);
     let mut peers = PeerList::default();
     if !told.iter().any(|peer| peer == first.as_str()) {
@@ -86,7 +87,7 @@ fn ask_for_peers(caller: &Caller, first: &PeerUrl) -> Result<PeerList, Error> {
     }
     let ignored = peers.merge(told.iter().map(String::as_str));
     if ignored > 0 {
-        let ignored = progress::count(ignored, "peer");
+        let ignored = format::count(ignored, "peer");
         log::warn!("ignored {ignored} of which {first} told: no http://HOST:PORT, or too many");
     }
     Ok(peers)
@@ -97,14 +98,14 @@ pub(crate) struct Interruption(Arc<AtomicU8>);
 
 impl Interruption {
     /// From now on a signal ends all calls, which ends the run.
-    fn watch(caller: &Caller) -> Result<Self, Error> {
+    fn watch(client: &PeerClient) -> Result<Self, Error> {
         let status = Arc::new(AtomicU8::new(0));
-        let (theirs, caller) = (Arc::clone(&status), caller.clone());
+        let (theirs, client) = (Arc::clone(&status), client.clone());
         signals::watch(move |status| {
             theirs.store(status, Ordering::Relaxed);
-            caller.shut_down();
+            client.shut_down();
             // A terminal that takes no output must not hold up the end.
-            let _ = thread::Builder::new().name("progress".to_owned()).spawn(progress::leave);
+            let _ = thread::Builder::new().name("progress".to_owned()).spawn(progress::clear);
             status
         })
         .map_err(Error::Start)?;

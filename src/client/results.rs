@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use crate::{names::FileName, progress};
+use crate::{file_name::FileName, progress};
 
 /// Standard output, as long as somebody reads it.
 pub(super) struct Results {
@@ -29,7 +29,7 @@ impl Results {
             let mut out = io::stdout().lock();
             out.write_all(lines.as_bytes()).and_then(|()| out.flush())
         };
-        match if self.is_terminal { progress::aside(print) } else { print() } {
+        match if self.is_terminal { progress::suspend(print) } else { print() } {
             Err(error) => {
                 self.is_gone = true;
                 if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }

@@ -18,7 +18,7 @@ mod turns;
 use std::{
     io,
     net::{Shutdown, SocketAddr, TcpListener},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 pub(crate) use self::line::StartEndpoint;
 use self::{conversation::Calls, guest::Guest, guests::Guests, line::Lines, request::Budget, turns::Turns};
-use crate::descriptors;
+use crate::{fd_limit, lock::lock};
 
 /// How many connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -99,7 +99,7 @@ impl Door {
         start_endpoint: StartEndpoint,
         silence: Duration,
     ) -> io::Result<Self> {
-        Self::open_with(listeners, start_endpoint, silence, places(descriptors::raise_limit()))
+        Self::open_with(listeners, start_endpoint, silence, places(fd_limit::raise_limit()))
     }
 
     fn open_with(
@@ -245,9 +245,4 @@ fn places(descriptors: usize) -> (usize, usize) {
     let lines = (free / 8).clamp(1, MAX_LINES);
     let guests = (free.saturating_sub(LINE_DESCRIPTORS * lines) / GUEST_DESCRIPTORS).clamp(1, MAX_GUESTS);
     (lines, guests)
-}
-
-/// Locks what a panic elsewhere cannot have left half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,7 @@ use std::{
     os::unix::net::UnixListener,
     path::PathBuf,
     sync::{
-        Arc, Condvar,
+        Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -100,7 +100,7 @@ impl House {
     }
 
     fn open_with(silence: Duration, places: (usize, usize)) -> Self {
-        descriptors::raise_limit();
+        fd_limit::raise_limit();
         let private = tempfile::tempdir().unwrap();
         let directory = private.path().to_path_buf();
         let start = move || -> io::Result<(PathBuf, Arc<dyn Receive>)> {

@@ -133,7 +133,7 @@ impl World {
             Event::Arrive { from, to, life } if self.servers[from].life == life => self.arrive(from, to, life),
             Event::Silence { from, to, life } if self.servers[from].life == life => {
                 let (now, peer) = (self.now, self.servers[to].url.clone());
-                self.servers[from].members.as_mut().unwrap().failed(&peer, now);
+                self.servers[from].members.as_mut().unwrap().on_failure(&peer, now);
                 self.plan(from);
             }
             _ => {}
@@ -164,8 +164,8 @@ impl World {
             return self.at(now + SILENCE, Event::Silence { from, to, life });
         };
         let (mut pushed, mut listed) = (0, 0);
-        telling.told(asking.pushed().inspect(|_| pushed += 1), now);
-        asking.answered(&far.url, telling.listed().inspect(|_| listed += 1), now);
+        telling.on_request(asking.peers_to_send().inspect(|_| pushed += 1), now);
+        asking.on_response(&far.url, telling.live_peers().inspect(|_| listed += 1), now);
         self.bytes += (pushed + listed) * (far.url.as_str().len() + XML_BYTES);
         self.plan(from);
         self.plan(to);
@@ -182,19 +182,19 @@ impl World {
     /// Whether every living server lists every living server.
     fn all_know_all(&self) -> bool {
         let living = self.living().count();
-        self.living().all(|members| members.listed().filter(|url| self.is_alive(url)).count() == living)
+        self.living().all(|members| members.live_peers().filter(|url| self.is_alive(url)).count() == living)
     }
 
     /// Whether no living server lists a dead one.
     fn none_lists_the_dead(&self) -> bool {
-        self.living().all(|members| members.listed().all(|url| self.is_alive(url)))
+        self.living().all(|members| members.live_peers().all(|url| self.is_alive(url)))
     }
 
     /// Whether no server lists one from the other side of the cut.
     fn halves_are_apart(&self) -> bool {
         let side = |url: &PeerUrl| number(url) < self.cut;
         let servers = self.servers.iter().filter_map(|server| Some((side(&server.url), server.members.as_ref()?)));
-        servers.into_iter().all(|(own_side, members)| members.listed().all(|url| side(url) == own_side))
+        servers.into_iter().all(|(own_side, members)| members.live_peers().all(|url| side(url) == own_side))
     }
 
     /// Runs until all is well; says how many periods that took, to a tenth. Panics after `limit` periods.
@@ -250,9 +250,9 @@ impl World {
             world.at(time, Event::Start(number, if number < other { 0 } else { other }));
         }
         world.run_until(PERIOD * (periods + 1));
-        assert!(world.living().all(|members| members.listed().count() == size / 2));
+        assert!(world.living().all(|members| members.live_peers().count() == size / 2));
         let (now, introduced) = (world.now, url(other));
-        world.servers[1].members.as_mut().expect("it lives").told([&introduced], now);
+        world.servers[1].members.as_mut().expect("it lives").on_request([&introduced], now);
         world.plan(1);
         world
     }

@@ -28,12 +28,12 @@ fn server(named: &[&str], announce: u64) -> Membership {
     Membership::new(url(OWN), named, Some(seconds(announce)), Duration::ZERO, 7)
 }
 
-fn listed(members: &Membership) -> Vec<&str> {
-    members.listed().map(PeerUrl::as_str).collect()
+fn live_peers(members: &Membership) -> Vec<&str> {
+    members.live_peers().map(PeerUrl::as_str).collect()
 }
 
-fn pushed(members: &Membership) -> Vec<&str> {
-    members.pushed().map(PeerUrl::as_str).collect()
+fn peers_to_send(members: &Membership) -> Vec<&str> {
+    members.peers_to_send().map(PeerUrl::as_str).collect()
 }
 
 fn due(members: &mut Membership, now: Duration) -> Vec<String> {
@@ -59,8 +59,8 @@ fn run<'a>(
         for peer in due {
             calls.push((now, peer.clone()));
             match answer(&peer, now) {
-                Some(list) => _ = members.answered(&peer, list, now),
-                None => _ = members.failed(&peer, now),
+                Some(list) => _ = members.on_response(&peer, list, now),
+                None => _ = members.on_failure(&peer, now),
             }
         }
     }
@@ -86,17 +86,17 @@ fn with_a_dead_peer() -> (Membership, Duration) {
     members.agenda.plan(2, seconds(1));
     let end = seconds(240);
     run(&mut members, end, |peer, _| (peer.as_str() == "http://a:1").then(Vec::new));
-    assert_eq!(listed(&members), [OWN, "http://a:1"]);
+    assert_eq!(live_peers(&members), [OWN, "http://a:1"]);
     (members, end)
 }
 
 #[test]
 fn the_list_begins_with_ourselves_and_keeps_the_order_of_learning() {
     let mut members = server(&["http://b:1", "http://a:1", "http://b:1", OWN], 60);
-    assert_eq!(listed(&members), [OWN, "http://b:1", "http://a:1"]);
-    members.told(["http://d:1", "http://a:1", "http://c:1"], Duration::ZERO);
-    assert_eq!(listed(&members), [OWN, "http://b:1", "http://a:1", "http://d:1", "http://c:1"]);
-    assert_eq!(pushed(&members), listed(&members));
+    assert_eq!(live_peers(&members), [OWN, "http://b:1", "http://a:1"]);
+    members.on_request(["http://d:1", "http://a:1", "http://c:1"], Duration::ZERO);
+    assert_eq!(live_peers(&members), [OWN, "http://b:1", "http://a:1", "http://d:1", "http://c:1"]);
+    assert_eq!(peers_to_send(&members), live_peers(&members));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn what_is_heard_is_new_known_or_ignored() {
         (vec![&long, &too_long], vec![&*long], 1),
     ] {
         let mut members = server(&["http://known:1"], 60);
-        let heard = members.told(told.clone(), Duration::ZERO);
+        let heard = members.on_request(told.clone(), Duration::ZERO);
         assert_eq!(heard.new.iter().map(PeerUrl::as_str).collect::<Vec<_>>(), new, "{told:?}");
         assert_eq!(heard.ignored, ignored, "{told:?}");
     }
@@ -121,14 +121,14 @@ fn what_is_heard_is_new_known_or_ignored() {
 #[test]
 fn a_push_an_answer_and_the_list_are_bounded() {
     let mut members = server(&["http://a:1"], 60);
-    let heard = members.told(urls(1..=2000), Duration::ZERO);
+    let heard = members.on_request(urls(1..=2000), Duration::ZERO);
     assert_eq!((heard.new.len(), heard.ignored), (MAX_PUSHED, 2000 - MAX_PUSHED));
-    let heard = members.answered(&url("http://a:1"), urls(1001..=6000), Duration::ZERO);
+    let heard = members.on_response(&url("http://a:1"), urls(1001..=6000), Duration::ZERO);
     assert_eq!(heard.new.len(), MAX_PEERS - 2 - MAX_PUSHED);
     let (taken, known) = (MAX_ANSWERED, 24);
     assert_eq!(heard.ignored, 5000 - taken + (taken - known - heard.new.len()));
-    assert_eq!(members.listed().count(), MAX_PEERS);
-    let pushed = pushed(&members);
+    assert_eq!(members.live_peers().count(), MAX_PEERS);
+    let pushed = peers_to_send(&members);
     assert_eq!((pushed.len(), pushed[0], pushed[MAX_PUSHED - 1]), (MAX_PUSHED, OWN, "http://peer:4094"));
     assert_eq!(pushed.iter().collect::<HashSet<_>>().len(), MAX_PUSHED);
 }
@@ -138,11 +138,11 @@ fn on_a_full_list_the_dead_make_room() {
     let (mut members, now) = with_a_dead_peer();
     let many = urls(1..=MAX_PEERS);
     for part in many.chunks(MAX_PUSHED) {
-        members.told(part, now);
+        members.on_request(part, now);
     }
-    assert_eq!(members.listed().count(), MAX_PEERS);
+    assert_eq!(members.live_peers().count(), MAX_PEERS);
     assert!(!members.places.contains_key("http://dead:1"));
-    assert_eq!(members.told(["http://late:1"], now), Heard { ignored: 1, ..Heard::default() });
+    assert_eq!(members.on_request(["http://late:1"], now), MergeOutcome { ignored: 1, ..MergeOutcome::default() });
     assert_eq!(members.places.len(), members.peers.len());
     assert!(members.places.iter().all(|(url, &place)| members.peers[place].url == *url));
 }
@@ -153,14 +153,14 @@ fn joining_asks_all_that_are_named_or_learnt_side_by_side_until_none_is_left() {
     let now = Duration::ZERO;
     assert_eq!(due(&mut members, now), ["http://a:1", "http://b:1"]);
     assert_eq!(due(&mut members, now), NONE, "both are being asked");
-    members.answered(&url("http://a:1"), ["http://b:1", "http://c:1", OWN], now);
+    members.on_response(&url("http://a:1"), ["http://b:1", "http://c:1", OWN], now);
     assert_eq!(due(&mut members, now), ["http://c:1"]);
-    members.told(["http://d:1"], now);
+    members.on_request(["http://d:1"], now);
     assert_eq!(due(&mut members, now), ["http://d:1"]);
     for peer in ["http://c:1", "http://d:1", "http://b:1"] {
-        members.answered(&url(peer), [OWN], now);
+        members.on_response(&url(peer), [OWN], now);
     }
-    members.told(["http://e:1"], now);
+    members.on_request(["http://e:1"], now);
     assert_eq!(due(&mut members, now), NONE, "joining is over");
 }
 
@@ -168,14 +168,14 @@ fn joining_asks_all_that_are_named_or_learnt_side_by_side_until_none_is_left() {
 fn a_server_that_was_given_nobody_joins_when_somebody_calls() {
     let mut members = server(&[], 3600);
     assert_eq!(due(&mut members, Duration::ZERO), NONE);
-    members.told(["http://a:1", "http://b:1", OWN], seconds(9));
+    members.on_request(["http://a:1", "http://b:1", OWN], seconds(9));
     assert_eq!(due(&mut members, seconds(9)), ["http://a:1", "http://b:1"]);
 }
 
 #[test]
 fn few_calls_are_begun_at_once_and_hanging_ones_delay_nobody() {
     let mut members = server(&["http://a:1"], 0);
-    members.told(urls(1..=1000), Duration::ZERO);
+    members.on_request(urls(1..=1000), Duration::ZERO);
     let mut now = Duration::ZERO;
     let mut hanging = 0;
     while hanging < MAX_ASKED_AT_ONCE {
@@ -190,7 +190,7 @@ fn few_calls_are_begun_at_once_and_hanging_ones_delay_nobody() {
     }
     assert_eq!(members.next_due(), None);
     assert_eq!(members.due(now + seconds(29)), []);
-    members.failed(&url("http://a:1"), now + seconds(29));
+    members.on_failure(&url("http://a:1"), now + seconds(29));
     assert_eq!(members.due(now + seconds(29)).len(), 1);
 }
 
@@ -204,7 +204,7 @@ fn a_named_peer_is_tried_with_growing_pauses_until_it_has_answered_once() {
         for (pause, doubled) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 48.0, 48.0, 48.0]) {
             assert!((doubled..=doubled * 1.25).contains(pause), "{pauses:?}");
         }
-        assert_eq!(listed(&members), [OWN, "http://a:1"]);
+        assert_eq!(live_peers(&members), [OWN, "http://a:1"]);
         if announce == 0 {
             assert_eq!(calls_to(&calls, "http://a:1").iter().filter(|&&at| at > 600.0).count(), 1);
         }
@@ -217,15 +217,19 @@ fn without_announcements_an_idle_server_has_nothing_to_do() {
     let calls = run(&mut members, seconds(9), |peer, _| (peer.as_str() == "http://a:1").then(|| vec!["http://b:1"]));
     assert_eq!(calls.len(), 2);
     assert_eq!(members.next_due(), None);
-    assert_eq!(listed(&members), [OWN, "http://a:1", "http://b:1"], "b is not tried again, so it is not found dead");
+    assert_eq!(
+        live_peers(&members),
+        [OWN, "http://a:1", "http://b:1"],
+        "b is not tried again, so it is not found dead"
+    );
 }
 
 #[test]
 fn each_period_three_of_the_living_are_called_and_none_twice() {
     for known in [1, 2, 3, 10, 500] {
         let mut members = server(&["http://peer:1"], 60);
-        members.told(urls(1..=known), Duration::ZERO);
-        let all: Vec<String> = members.listed().map(ToString::to_string).collect();
+        members.on_request(urls(1..=known), Duration::ZERO);
+        let all: Vec<String> = members.live_peers().map(ToString::to_string).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         run(&mut members, seconds(200), |_, _| Some(all.clone()));
         let mut turn = Vec::new();
@@ -235,7 +239,7 @@ fn each_period_three_of_the_living_are_called_and_none_twice() {
             assert_eq!(called.len(), known.min(CALLS_A_PERIOD));
             assert_eq!(called.iter().collect::<HashSet<_>>().len(), called.len());
             for peer in &called {
-                members.answered(&url(peer), all.clone(), at);
+                members.on_response(&url(peer), all.clone(), at);
             }
             turn.extend(called);
             let next = members.announce_at.unwrap();
@@ -263,7 +267,7 @@ fn servers_that_are_started_together_do_not_march_in_step() {
 #[test]
 fn in_a_period_one_call_goes_to_the_dead_and_the_rest_to_the_living() {
     let (mut members, _) = with_a_dead_peer();
-    members.told(["http://b:1", "http://c:1", "http://d:1"], seconds(240));
+    members.on_request(["http://b:1", "http://c:1", "http://d:1"], seconds(240));
     let now = seconds(3600);
     let called = due(&mut members, now);
     assert_eq!(called.len(), CALLS_A_PERIOD);
@@ -273,7 +277,7 @@ fn in_a_period_one_call_goes_to_the_dead_and_the_rest_to_the_living() {
 #[test]
 fn a_peer_that_an_answer_leaves_out_is_called_next() {
     let mut members = server(&["http://peer:1"], 60);
-    members.told(urls(1..=300), Duration::ZERO);
+    members.on_request(urls(1..=300), Duration::ZERO);
     let all = urls(1..=300);
     let all: Vec<&str> = all.iter().map(PeerUrl::as_str).collect();
     run(&mut members, seconds(120), |_, _| Some(all.clone()));
@@ -282,23 +286,23 @@ fn a_peer_that_an_answer_leaves_out_is_called_next() {
     let left_out = all.iter().rev().find(|url| called.iter().all(|peer| peer.as_str() != **url)).unwrap();
     let rest: Vec<&str> = all.iter().copied().filter(|url| url != left_out).collect();
     for peer in called {
-        members.answered(&peer, &*rest.iter().map(|text| url(text)).collect::<Vec<_>>(), at);
+        members.on_response(&peer, &*rest.iter().map(|text| url(text)).collect::<Vec<_>>(), at);
     }
     let at = members.announce_at.unwrap();
     let called = due(&mut members, at);
     assert_eq!(called.len(), CALLS_A_PERIOD);
     assert!(called.contains(&(*left_out).to_owned()), "{left_out} is not among {called:?}");
-    assert!(listed(&members).contains(left_out), "only its own failures make it dead");
+    assert!(live_peers(&members).contains(left_out), "only its own failures make it dead");
 }
 
 #[test]
 fn who_was_not_asked_cannot_answer_or_fail() {
     let mut members = server(&[], 60);
-    assert!(!members.failed(&url("http://a:1"), Duration::ZERO));
-    members.told(["http://a:1"], Duration::ZERO);
-    assert!(!members.failed(&url("http://a:1"), Duration::ZERO));
-    assert_eq!(members.answered(&url("http://b:1"), ["http://c:1"], Duration::ZERO).new, [url("http://c:1")]);
-    assert_eq!(listed(&members), [OWN, "http://a:1", "http://c:1"]);
+    assert!(!members.on_failure(&url("http://a:1"), Duration::ZERO));
+    members.on_request(["http://a:1"], Duration::ZERO);
+    assert!(!members.on_failure(&url("http://a:1"), Duration::ZERO));
+    assert_eq!(members.on_response(&url("http://b:1"), ["http://c:1"], Duration::ZERO).new, [url("http://c:1")]);
+    assert_eq!(live_peers(&members), [OWN, "http://a:1", "http://c:1"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU64, Ordering},
         mpsc::{RecvTimeoutError, Sender, channel},
     },
@@ -17,12 +17,9 @@ use std::{
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use log::LevelFilter;
 
-use crate::names::FileName;
+use crate::{file_name::FileName, format::size, lock::lock};
 
-use super::{
-    screen::{self, Screen},
-    size,
-};
+use super::screen::{self, Screen};
 
 /// How often the bars are drawn: faster, and nobody could read the figures.
 const TICK: Duration = Duration::from_millis(100);
@@ -49,7 +46,7 @@ const METERED: Duration = Duration::from_secs(5);
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
 /// Runs something that prints while the bars are out of the way.
-pub(crate) fn aside<T>(print: impl FnOnce() -> T) -> T {
+pub(crate) fn suspend<T>(print: impl FnOnce() -> T) -> T {
     match BARS.get() {
         Some(bars) => bars.suspend(print),
         None => print(),
@@ -57,9 +54,9 @@ pub(crate) fn aside<T>(print: impl FnOnce() -> T) -> T {
 }
 
 /// Takes all bars away for good. This waits for the terminal.
-pub(crate) fn leave() {
+pub(crate) fn clear() {
     screen::leave();
-    aside(|| ());
+    suspend(|| ());
 }
 
 /// The place for bars, if standard error is a terminal that can show them and messages are wanted.
@@ -220,7 +217,7 @@ impl Progress {
 
     /// Takes all bars away.
     pub(crate) fn finish(&self) {
-        drop(self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.ticker).take());
         if let Some(total) = &self.total {
             take_away(&total.bars, &total.bar);
         }
@@ -249,7 +246,7 @@ impl Total {
         let in_flight: Vec<_> = flights.values().map(|flight| (flight.got(), flight.length)).collect();
         drop(flights);
         let (done, bytes) = (self.done.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
-        let rate = self.meter.lock().unwrap_or_else(PoisonError::into_inner).measure(self.begun.elapsed(), bytes);
+        let rate = lock(&self.meter).measure(self.begun.elapsed(), bytes);
         let counts = Counts { files: self.files, done, bytes, rate };
         self.bar.set_style(style(if is_wide { "[{bar:20}] {wide_msg}" } else { "{wide_msg}" }));
         self.bar.set_message(counts.figures(counts.time_left(&in_flight, self.begun.elapsed()), is_wide));
@@ -257,7 +254,7 @@ impl Total {
     }
 
     fn flights(&self) -> MutexGuard<'_, BTreeMap<u64, Flight>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.flights)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     io::{self, IsTerminal, Write},
     mem,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,8 @@ use rustix::{
     termios::{tcgetpgrp, tcgetwinsize},
 };
 use unicode_width::UnicodeWidthStr;
+
+use crate::lock::lock;
 
 /// Columns and rows of a terminal that does not say how many it has.
 const USUAL_SIZE: (u16, u16) = (80, 24);
@@ -73,7 +75,7 @@ fn is_in_foreground() -> bool {
 
 impl Screen {
     fn rows(&self) -> MutexGuard<'_, Rows> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -16,12 +16,12 @@ fn three_failures_in_a_row_a_minute_or_more_apart_make_a_peer_dead() {
         for &at in &failures {
             members.agenda.plan(1, seconds(at));
             assert_eq!(due(&mut members, seconds(at)), ["http://a:1"]);
-            reported.push(members.failed(&url("http://a:1"), seconds(at)));
+            reported.push(members.on_failure(&url("http://a:1"), seconds(at)));
         }
         assert_eq!(reported.iter().filter(|&&dead| dead).count(), usize::from(is_dead), "{failures:?}");
         let expected = if is_dead { vec![OWN] } else { vec![OWN, "http://a:1"] };
-        assert_eq!(listed(&members), expected, "{failures:?}");
-        assert_eq!(pushed(&members), expected, "{failures:?}");
+        assert_eq!(live_peers(&members), expected, "{failures:?}");
+        assert_eq!(peers_to_send(&members), expected, "{failures:?}");
     }
 }
 
@@ -32,12 +32,12 @@ fn an_answer_between_failures_begins_the_count_again() {
         members.agenda.plan(1, seconds(at));
         members.due(seconds(at));
         if answers {
-            members.answered(&url("http://a:1"), NONE, seconds(at));
+            members.on_response(&url("http://a:1"), NONE, seconds(at));
         } else {
-            assert!(!members.failed(&url("http://a:1"), seconds(at)));
+            assert!(!members.on_failure(&url("http://a:1"), seconds(at)));
         }
     }
-    assert_eq!(listed(&members), [OWN, "http://a:1"]);
+    assert_eq!(live_peers(&members), [OWN, "http://a:1"]);
 }
 
 #[test]
@@ -60,19 +60,19 @@ fn a_dead_peer_is_tried_ever_more_rarely_and_back_once_it_answers() {
     }
     let first_answer = tried.iter().find(|&&at| at >= back.as_secs_f64()).unwrap();
     assert!(first_answer - back.as_secs_f64() < 20.0 * 60.0);
-    assert_eq!(listed(&members), [OWN, "http://a:1", "http://b:1"]);
+    assert_eq!(live_peers(&members), [OWN, "http://a:1", "http://b:1"]);
 }
 
 #[test]
 fn the_word_of_others_does_not_bring_back_the_dead() {
     let (mut members, now) = with_a_dead_peer();
     for list in [vec!["http://dead:1"], vec!["http://a:1", "http://dead:1"]] {
-        assert_eq!(members.told(list, now), Heard::default());
-        assert_eq!(listed(&members), [OWN, "http://a:1"]);
+        assert_eq!(members.on_request(list, now), MergeOutcome::default());
+        assert_eq!(live_peers(&members), [OWN, "http://a:1"]);
     }
-    let heard = members.answered(&url("http://a:1"), ["http://dead:1"], now);
-    assert_eq!(heard, Heard::default());
-    assert_eq!(pushed(&members), [OWN, "http://a:1"]);
+    let heard = members.on_response(&url("http://a:1"), ["http://dead:1"], now);
+    assert_eq!(heard, MergeOutcome::default());
+    assert_eq!(peers_to_send(&members), [OWN, "http://a:1"]);
 }
 
 #[test]
@@ -81,33 +81,33 @@ fn a_dead_peer_that_calls_is_tried_at_once_but_once_a_minute_at_most() {
     members.announce = None;
     members.announce_at = None;
     let dead = url("http://dead:1");
-    members.told(["http://a:1", "http://dead:1"], now);
+    members.on_request(["http://a:1", "http://dead:1"], now);
     assert_eq!(members.next_due(), None, "only the first on a list speaks for itself");
     for calls_while_tried in [true, false] {
         now += seconds(200);
-        members.told([&dead], now);
-        members.told([&dead], now);
+        members.on_request([&dead], now);
+        members.on_request([&dead], now);
         assert_eq!(due(&mut members, now), ["http://dead:1"]);
         if calls_while_tried {
-            members.told([&dead], now);
+            members.on_request([&dead], now);
             assert_eq!(members.due(now), []);
-            members.failed(&dead, now);
+            members.on_failure(&dead, now);
         } else {
-            members.failed(&dead, now);
+            members.on_failure(&dead, now);
             assert_eq!(members.next_due(), None);
-            members.told([&dead], now + seconds(1));
+            members.on_request([&dead], now + seconds(1));
         }
         let next = members.next_due().unwrap();
         assert!(next >= now + APART && next <= now + APART * 5 / 4, "{next:?} after {now:?}");
         assert_eq!(due(&mut members, next), ["http://dead:1"]);
-        members.failed(&dead, next);
+        members.on_failure(&dead, next);
         now = next;
     }
     now += seconds(100);
-    members.told([&dead], now);
+    members.on_request([&dead], now);
     members.due(now);
-    assert!(members.answered(&dead, NONE, now).back);
-    assert_eq!(listed(&members), [OWN, "http://a:1", "http://dead:1"]);
+    assert!(members.on_response(&dead, NONE, now).back);
+    assert_eq!(live_peers(&members), [OWN, "http://a:1", "http://dead:1"]);
 }
 
 #[test]
@@ -117,12 +117,12 @@ fn a_dead_peer_that_answers_has_us_try_the_dead_on_its_list() {
         (2..=4).for_each(|place| members.agenda.plan(place, seconds(at)));
         for peer in members.due(seconds(at)) {
             match peer.as_str() {
-                "http://a:1" => _ = members.answered(&peer, NONE, seconds(at)),
-                _ => _ = members.failed(&peer, seconds(at)),
+                "http://a:1" => _ = members.on_response(&peer, NONE, seconds(at)),
+                _ => _ = members.on_failure(&peer, seconds(at)),
             }
         }
     }
-    assert_eq!(listed(&members), [OWN, "http://a:1"]);
+    assert_eq!(live_peers(&members), [OWN, "http://a:1"]);
     // As if they had not been named, which alone would have them tried now and then.
     (2..=4).for_each(|place| members.agenda.plan(place, seconds(9000)));
     members.agenda.plan(2, seconds(300));
@@ -132,19 +132,19 @@ fn a_dead_peer_that_answers_has_us_try_the_dead_on_its_list() {
     assert_eq!(members.due(seconds(200)).len(), 2);
     for peer in ["http://c:1", "http://d:1"] {
         members.peers[members.places[peer]].trouble.as_mut().unwrap().named = false;
-        members.failed(&url(peer), seconds(200));
+        members.on_failure(&url(peer), seconds(200));
     }
     assert_eq!(due(&mut members, seconds(300)), ["http://b:1"]);
-    let heard = members.answered(&url("http://b:1"), ["http://c:1", "http://b:1"], seconds(300));
+    let heard = members.on_response(&url("http://b:1"), ["http://c:1", "http://b:1"], seconds(300));
     assert!(heard.back);
     assert_eq!(due(&mut members, seconds(300)), ["http://c:1"], "d was not on its list");
-    assert_eq!(listed(&members), [OWN, "http://a:1", "http://b:1"]);
+    assert_eq!(live_peers(&members), [OWN, "http://a:1", "http://b:1"]);
 }
 
 #[test]
 fn hundreds_that_die_together_are_all_doubted_soon() {
     let mut members = server(&["http://peer:1"], 60);
-    members.told(urls(1..=300), Duration::ZERO);
+    members.on_request(urls(1..=300), Duration::ZERO);
     let (all, living) = (urls(1..=300), urls(1..=100));
     let texts = |urls: &'static [PeerUrl]| urls.iter().map(PeerUrl::as_str).collect::<Vec<_>>();
     let (all, living) = (texts(all.leak()), texts(living.leak()));
@@ -153,5 +153,5 @@ fn hundreds_that_die_together_are_all_doubted_soon() {
         _ => living.contains(&peer.as_str()).then(|| living.clone()),
     });
     run(&mut members, seconds(1200), |peer, _| living.contains(&peer.as_str()).then(|| living.clone()));
-    assert_eq!(members.listed().count(), 101);
+    assert_eq!(members.live_peers().count(), 101);
 }

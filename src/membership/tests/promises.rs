@@ -34,7 +34,7 @@ proptest! {
                 Step::Wait(pause) => now += seconds(pause),
                 Step::Told(list) => {
                     let list: Vec<String> = list.iter().map(name).collect();
-                    members.told(list.iter().map(String::as_str), now);
+                    members.on_request(list.iter().map(String::as_str), now);
                 }
                 Step::End(_, _) if asked.is_empty() => {}
                 Step::End(which, answer) => {
@@ -42,9 +42,9 @@ proptest! {
                     match answer {
                         Some(list) => {
                             let list: Vec<String> = list.iter().map(name).collect();
-                            members.answered(&peer, list.iter().map(String::as_str), now);
+                            members.on_response(&peer, list.iter().map(String::as_str), now);
                         }
-                        None => _ = members.failed(&peer, now),
+                        None => _ = members.on_failure(&peer, now),
                     }
                 }
             }
@@ -57,7 +57,7 @@ proptest! {
                 prop_assert!(peer.as_str() != OWN && !asked.contains(&peer), "{} of {:?}", peer, asked);
                 asked.push(peer);
             }
-            let listed = listed(&members);
+            let listed = live_peers(&members);
             prop_assert_eq!(listed[0], OWN);
             prop_assert_eq!(listed.iter().collect::<HashSet<_>>().len(), listed.len());
             prop_assert!(members.peers.iter().all(|peer| listed.contains(&peer.url.as_str()) != peer.death().is_some()));

@@ -1,9 +1,11 @@
-//! Names of files as they come from outside, and how any text from outside is shown to a person.
+//! Names of files as they come from outside.
 //!
 //! A [`FileName`] is safe to join to a directory: one normal component that every peer can spell in XML and that is
-//! never one of our own partial downloads. [`Shown`] is the only way foreign text reaches a terminal or a log.
+//! never one of our own partial downloads.
 
 use std::{fmt, str, sync::Arc};
+
+use crate::escape::Escaped;
 
 /// How the name of a partial download begins; such names are never listed, fetched or saved.
 pub(crate) const PARTIAL_PREFIX: &str = ".tinyp2p-";
@@ -20,28 +22,28 @@ pub(crate) struct FileName(Arc<str>);
 
 impl FileName {
     /// Checks a name that arrived as bytes: file systems and the original's listings promise no UTF-8.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, BadName> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidFileName> {
         if bytes.len() > MAX_NAME_BYTES {
-            return Err(BadName::TooLong);
+            return Err(InvalidFileName::TooLong);
         }
-        let name = str::from_utf8(bytes).map_err(|_| BadName::NotUtf8)?;
+        let name = str::from_utf8(bytes).map_err(|_| InvalidFileName::NotUtf8)?;
         if name.is_empty() {
-            return Err(BadName::Empty);
+            return Err(InvalidFileName::Empty);
         }
         if name == "." || name == ".." {
-            return Err(BadName::Dots);
+            return Err(InvalidFileName::Dots);
         }
         if name.contains(['/', '\\']) {
-            return Err(BadName::Separator);
+            return Err(InvalidFileName::Separator);
         }
         if name.chars().any(char::is_control) {
-            return Err(BadName::Control);
+            return Err(InvalidFileName::Control);
         }
         if name.contains(['\u{fffe}', '\u{ffff}']) {
-            return Err(BadName::IllegalInXml);
+            return Err(InvalidFileName::IllegalInXml);
         }
         if is_partial(name) {
-            return Err(BadName::Partial);
+            return Err(InvalidFileName::Partial);
         }
         Ok(Self(name.into()))
     }
@@ -59,7 +61,7 @@ pub(crate) fn is_partial(name: &str) -> bool {
 
 /// Why a name is refused. The text completes "NAME is refused: ".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BadName {
+pub(crate) enum InvalidFileName {
     Empty,
     TooLong,
     NotUtf8,
@@ -70,7 +72,7 @@ pub(crate) enum BadName {
     Partial,
 }
 
-impl fmt::Display for BadName {
+impl fmt::Display for InvalidFileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "it is empty",
@@ -85,45 +87,11 @@ impl fmt::Display for BadName {
     }
 }
 
-/// The most characters of one foreign text that are shown.
-const MAX_SHOWN_CHARS: usize = 300;
-
-/// Foreign text made safe for one line of a terminal or a log: control characters, format characters (bidirectional
-/// overrides among them) and line ends appear as escapes, and a text of over 300 characters is cut with an ellipsis.
-pub(crate) struct Shown<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
-        for (count, character) in self.0.chars().enumerate() {
-            if count == MAX_SHOWN_CHARS {
-                return f.write_char('…');
-            }
-            if character.is_control() || is_format(character) {
-                write!(f, "{}", character.escape_default())?;
-            } else {
-                f.write_char(character)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for FileName {
     /// Safe to show, and so not always the name itself: that is [`FileName::as_str`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Shown(&self.0).fmt(f)
+        Escaped(&self.0).fmt(f)
     }
-}
-
-/// Characters of the Unicode category Cf, which are invisible or reorder what stands around them, and the two
-/// separators that some terminals take for line ends.
-fn is_format(character: char) -> bool {
-    matches!(character,
-        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
-        | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
-        | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -159,30 +127,24 @@ mod tests {
     #[test]
     fn names_that_could_do_harm_are_refused() {
         for (name, why) in [
-            (&b""[..], BadName::Empty),
-            (b".", BadName::Dots),
-            (b"..", BadName::Dots),
-            (b"../x", BadName::Separator),
-            (b"/etc/passwd", BadName::Separator),
-            (b"a\\b", BadName::Separator),
-            (b"a\nb", BadName::Control),
-            (b"a\x1b[2J", BadName::Control),
-            (b"a\x7f", BadName::Control),
-            ("a\u{9b}".as_bytes(), BadName::Control),
-            (b"a\0", BadName::Control),
-            (b"caf\xe9", BadName::NotUtf8),
-            ("\u{fffe}".as_bytes(), BadName::IllegalInXml),
-            (b".tinyp2p-abc.part", BadName::Partial),
-            (&[b'x'; 256], BadName::TooLong),
+            (&b""[..], InvalidFileName::Empty),
+            (b".", InvalidFileName::Dots),
+            (b"..", InvalidFileName::Dots),
+            (b"../x", InvalidFileName::Separator),
+            (b"/etc/passwd", InvalidFileName::Separator),
+            (b"a\\b", InvalidFileName::Separator),
+            (b"a\nb", InvalidFileName::Control),
+            (b"a\x1b[2J", InvalidFileName::Control),
+            (b"a\x7f", InvalidFileName::Control),
+            ("a\u{9b}".as_bytes(), InvalidFileName::Control),
+            (b"a\0", InvalidFileName::Control),
+            (b"caf\xe9", InvalidFileName::NotUtf8),
+            ("\u{fffe}".as_bytes(), InvalidFileName::IllegalInXml),
+            (b".tinyp2p-abc.part", InvalidFileName::Partial),
+            (&[b'x'; 256], InvalidFileName::TooLong),
         ] {
             assert_eq!(FileName::from_bytes(name), Err(why), "{name:?}");
         }
-    }
-
-    #[test]
-    fn what_is_shown_cannot_steer_a_terminal() {
-        assert_eq!(Shown("a\x1b[2J\u{202e}\r\n\u{9b}ü").to_string(), r"a\u{1b}[2J\u{202e}\r\n\u{9b}ü");
-        assert_eq!(Shown(&"x".repeat(301)).to_string(), format!("{}…", "x".repeat(300)));
     }
 
     proptest! {
@@ -196,9 +158,5 @@ mod tests {
             }
         }
 
-        #[test]
-        fn shown_text_holds_no_control_characters(text in any::<String>()) {
-            prop_assert!(!Shown(&text).to_string().chars().any(|c| c.is_control() || is_format(c)));
-        }
     }
 }

@@ -20,7 +20,7 @@ fn name(text: &str) -> FileName {
     FileName::from_bytes(text.as_bytes()).unwrap()
 }
 
-fn listed(share: &Share) -> Vec<String> {
+fn listed(share: &SharedDir) -> Vec<String> {
     share.list(&|_| true).unwrap().iter().map(|name| name.as_str().to_owned()).collect()
 }
 
@@ -41,7 +41,7 @@ fn make_fifo(path: &Path) {
 }
 
 /// One of everything that may stand in a directory.
-fn zoo() -> (TempDir, Share) {
+fn zoo() -> (TempDir, SharedDir) {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     write_old(&at("b.txt"), b"12345");
@@ -61,7 +61,7 @@ fn zoo() -> (TempDir, Share) {
     symlink("/dev/null", at("link-to-device")).unwrap();
     symlink("nothing", at("dangling")).unwrap();
     symlink("loop", at("loop")).unwrap();
-    let share = Share::open(dir.path()).unwrap();
+    let share = SharedDir::open(dir.path()).unwrap();
     (dir, share)
 }
 
@@ -96,7 +96,7 @@ fn what_is_listed_can_be_opened_and_nothing_else() {
         let mut texts: Vec<String> =
             fs::read_dir(&path).unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok()).collect();
         texts.push(String::from("missing"));
-        let share = Share::open(&path).unwrap();
+        let share = SharedDir::open(&path).unwrap();
         for text in texts {
             if let Ok(name) = FileName::from_bytes(text.as_bytes()) {
                 let opened = share.open_file(&name).map(|_| ());
@@ -146,14 +146,14 @@ fn a_request_for_a_fifo_does_not_wake_its_writer() {
 fn a_census_counts_what_is_shared_and_what_is_refused() {
     let (dir, share) = zoo();
     let refused = if dir.path().join(OsStr::from_bytes(b"latin-\xe9")).exists() { 3 } else { 2 };
-    assert_eq!(share.census().unwrap(), Census { files: 4, bytes: 5 + 5 + 3, hidden: 1, refused });
+    assert_eq!(share.statistics().unwrap(), Statistics { files: 4, bytes: 5 + 5 + 3, hidden: 1, refused });
 }
 
 #[test]
 fn only_a_directory_can_be_shared() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("file"), b"").unwrap();
-    let refusal = |name: &str| Share::open(&dir.path().join(name)).err().expect("it was opened").kind();
+    let refusal = |name: &str| SharedDir::open(&dir.path().join(name)).err().expect("it was opened").kind();
     assert_eq!(refusal("missing"), ErrorKind::NotFound);
     assert_eq!(refusal("file"), ErrorKind::NotADirectory);
 }
@@ -163,7 +163,7 @@ fn a_directory_that_vanished_is_an_error_until_it_is_back() {
     let dir = tempdir().unwrap();
     let shared = dir.path().join("shared");
     fs::create_dir(&shared).unwrap();
-    let share = Share::open(&shared).unwrap();
+    let share = SharedDir::open(&shared).unwrap();
     fs::remove_dir(&shared).unwrap();
     assert_eq!(share.list(&|_| true).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(share.open_file(&name("a")).err().unwrap().kind(), ErrorKind::NotFound);
@@ -177,7 +177,7 @@ fn opened(content: &[u8]) -> (TempDir, PathBuf, SharedFile) {
     let dir = tempdir().unwrap();
     let path = dir.path().join("file");
     write_old(&path, content);
-    let file = Share::open(dir.path()).unwrap().open_file(&name("file")).unwrap();
+    let file = SharedDir::open(dir.path()).unwrap().open_file(&name("file")).unwrap();
     (dir, path, file)
 }
 
@@ -250,7 +250,7 @@ fn a_file_overwritten_in_place_is_not_completed() {
 fn a_change_right_after_another_is_seen() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("file");
-    let share = Share::open(dir.path()).unwrap();
+    let share = SharedDir::open(dir.path()).unwrap();
     for _ in 0..10 {
         fs::write(&path, [b'a'; 100]).unwrap();
         let mut file = share.open_file(&name("file")).unwrap();
@@ -262,7 +262,7 @@ fn a_change_right_after_another_is_seen() {
 #[test]
 fn a_file_is_opened_only_once_its_last_change_is_over() {
     let (dir, path, _) = opened(b"content");
-    let share = Share::open(dir.path()).unwrap();
+    let share = SharedDir::open(dir.path()).unwrap();
     let change = SystemTime::now();
     File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_modified(change)).unwrap();
     share.open_file(&name("file")).unwrap();
@@ -274,7 +274,7 @@ fn a_file_from_the_future_is_read_like_any_other() {
     let (dir, path, _) = opened(b"content");
     let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
     File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_modified(tomorrow)).unwrap();
-    let file = Share::open(dir.path()).unwrap().open_file(&name("file")).unwrap();
+    let file = SharedDir::open(dir.path()).unwrap().open_file(&name("file")).unwrap();
     assert_eq!(io::read_to_string(file).unwrap(), "content");
 }
 

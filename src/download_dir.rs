@@ -22,7 +22,7 @@ use std::{
 use rustix::fs::{AtFlags, statat};
 use tempfile::{Builder, NamedTempFile};
 
-use crate::names::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
+use crate::file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
 
 /// The most files in one batch to settle. Each holds a descriptor until then, and one batch is collected while another
 /// is settled: two of them and the sockets fit into 256 descriptors, the smallest usual limit (macOS).
@@ -40,7 +40,7 @@ const SLOW_SYNC: Duration = Duration::from_micros(100);
 const RANDOM_CHARS: usize = 12;
 
 /// A directory in which files arrive. Any number of them, in one process or several, may work in one directory.
-pub(crate) struct Arrivals {
+pub(crate) struct DownloadDir {
     /// Absolute, so that creating a file does not ask for the current directory each time.
     dir: PathBuf,
     /// The directory itself, for syncing; kept open lest that fail for want of descriptors.
@@ -60,7 +60,7 @@ pub(crate) enum Settled {
     Taken,
 }
 
-impl Arrivals {
+impl DownloadDir {
     /// Opens a directory and removes the partial files that killed clients left there.
     ///
     /// Fails unless it is a directory that can be read and written: a file is made and removed again to know that.
@@ -88,7 +88,7 @@ impl Arrivals {
     /// The names of all that stands in the directory, but for partial files.
     pub(crate) fn names(&self) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
         let names = fs::read_dir(&self.dir)?.map(|entry| entry.map(|entry| entry.file_name()));
-        Ok(names.filter(|name| !name.as_ref().is_ok_and(|name| name.to_str().is_some_and(names::is_partial))))
+        Ok(names.filter(|name| !name.as_ref().is_ok_and(|name| name.to_str().is_some_and(file_name::is_partial))))
     }
 
     /// Makes an empty partial file of the mode that the umask gives.
@@ -211,7 +211,7 @@ impl Arrivals {
     fn reclaim(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            if entry.file_name().to_str().is_some_and(names::is_partial) {
+            if entry.file_name().to_str().is_some_and(file_name::is_partial) {
                 let _ = remove_if_abandoned(&entry);
             }
         }

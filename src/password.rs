@@ -9,7 +9,7 @@ use std::{
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
-use crate::{error::Error, proof::Password, signals};
+use crate::{auth::Password, error::Error, signals};
 
 /// The variable that holds the password.
 const VARIABLE: &str = "TINYP2P_PASSWORD";
@@ -21,7 +21,7 @@ const MAX_LINE: u64 = 64 << 10;
 const SWITCHED_OFF: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
 
 /// Finds the password. An empty one from there is an error: it is a variable or a file that somebody forgot to fill.
-pub(crate) fn find() -> Result<Password, Error> {
+pub(crate) fn read_password() -> Result<Password, Error> {
     let (text, what_if_empty) = match env::var(VARIABLE) {
         Ok(text) => (text, "TINYP2P_PASSWORD is empty"),
         Err(env::VarError::NotUnicode(_)) => return Err(bad("TINYP2P_PASSWORD is not UTF-8")),

@@ -24,7 +24,7 @@ pub(crate) struct PeerUrl(Arc<str>);
 
 impl PeerUrl {
     /// The URL of a server that was told its host (a name or an address, IPv6 with or without brackets) and port.
-    pub(crate) fn new(host: &str, port: u16) -> Result<Self, BadUrl> {
+    pub(crate) fn new(host: &str, port: u16) -> Result<Self, InvalidPeerUrl> {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         match bare.parse::<IpAddr>() {
             Ok(IpAddr::V6(_)) => format!("http://[{bare}]:{port}").parse(),
@@ -58,23 +58,23 @@ impl From<&PeerUrl> for PeerUrl {
 }
 
 impl TryFrom<&str> for PeerUrl {
-    type Error = BadUrl;
+    type Error = InvalidPeerUrl;
 
-    fn try_from(text: &str) -> Result<Self, BadUrl> {
+    fn try_from(text: &str) -> Result<Self, InvalidPeerUrl> {
         text.parse()
     }
 }
 
 impl FromStr for PeerUrl {
-    type Err = BadUrl;
+    type Err = InvalidPeerUrl;
 
     /// Takes `http://HOST:PORT`, with or without one trailing slash, of at most 255 bytes.
-    fn from_str(text: &str) -> Result<Self, BadUrl> {
+    fn from_str(text: &str) -> Result<Self, InvalidPeerUrl> {
         let url = text.strip_suffix('/').unwrap_or(text);
         let authority = url.strip_prefix("http://").filter(|_| url.len() <= MAX_URL_BYTES);
         match authority.and_then(|authority| authority.rsplit_once(':')) {
             Some((host, port)) if is_host(host) && is_port(port) => Ok(Self(url.into())),
-            _ => Err(BadUrl { given: text.to_owned() }),
+            _ => Err(InvalidPeerUrl { given: text.to_owned() }),
         }
     }
 }
@@ -105,14 +105,14 @@ fn is_port(port: &str) -> bool {
 
 /// A text that is no peer's URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BadUrl {
+pub(crate) struct InvalidPeerUrl {
     /// What was given instead.
     pub(crate) given: String,
 }
 
-impl BadUrl {
+impl InvalidPeerUrl {
     /// The nearest URL that could be meant, with `HOST` or `PORT` where nothing usable was said.
-    pub(crate) fn correction(&self) -> String {
+    pub(crate) fn suggestion(&self) -> String {
         let rest = self.given.split_once("://").map_or(&*self.given, |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -205,7 +205,7 @@ mod tests {
             ("http://b\u{e4}r:1", "http://HOST:1"),
             ("http://a b:1", "http://HOST:1"),
         ] {
-            assert_eq!(given.parse::<PeerUrl>().unwrap_err().correction(), correction, "{given:?}");
+            assert_eq!(given.parse::<PeerUrl>().unwrap_err().suggestion(), correction, "{given:?}");
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
             match text.parse::<PeerUrl>() {
                 Ok(url) => prop_assert_eq!(url.as_str(), text.strip_suffix('/').unwrap_or(&text)),
                 Err(bad) => {
-                    let filled = bad.correction().replace("HOST", "h").replace("PORT", "1");
+                    let filled = bad.suggestion().replace("HOST", "h").replace("PORT", "1");
                     prop_assert!(filled.parse::<PeerUrl>().is_ok(), "{}", filled);
                 }
             }

@@ -19,13 +19,13 @@ impl Password {
     }
 
     /// The proof to send along with a call to the server that calls itself `url`.
-    pub(crate) fn proof(&self, url: &str) -> String {
+    pub(crate) fn sign(&self, url: &str) -> String {
         hex::encode(self.mac(url).finalize().into_bytes())
     }
 
     /// Whether `proof` is the one for a call to the server that calls itself `url`, compared in constant time.
     /// Upper-case digits are refused, as the original's comparison of text refuses them.
-    pub(crate) fn accepts(&self, proof: &str, url: &str) -> bool {
+    pub(crate) fn verify(&self, proof: &str, url: &str) -> bool {
         if proof.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return false;
         }
@@ -53,14 +53,14 @@ mod tests {
     #[test]
     fn proofs_are_those_of_the_original() {
         let password = Password::new("123456");
-        assert_eq!(password.proof(URL), "b38af226b17a999065bedd075a447e90");
-        assert_eq!(password.proof("http://127.0.0.1:34568"), "aa838e729b57227384963b8f5076a529");
+        assert_eq!(password.sign(URL), "b38af226b17a999065bedd075a447e90");
+        assert_eq!(password.sign("http://127.0.0.1:34568"), "aa838e729b57227384963b8f5076a529");
     }
 
     #[test]
     fn only_the_exact_lower_case_proof_is_accepted() {
         let password = Password::new("123456");
-        assert!(password.accepts("b38af226b17a999065bedd075a447e90", URL));
+        assert!(password.verify("b38af226b17a999065bedd075a447e90", URL));
         for wrong in [
             "",
             "b38af226b17a999065bedd075a447e9",
@@ -69,15 +69,15 @@ mod tests {
             "b38af226b17a999065bedd075a447e9000",
             "not hexadecimal at all, not at al",
         ] {
-            assert!(!password.accepts(wrong, URL), "{wrong:?} was accepted");
+            assert!(!password.verify(wrong, URL), "{wrong:?} was accepted");
         }
-        assert!(!Password::new("").accepts("b38af226b17a999065bedd075a447e90", URL));
+        assert!(!Password::new("").verify("b38af226b17a999065bedd075a447e90", URL));
     }
 
     #[test]
     fn an_empty_password_has_proofs_too() {
         let password = Password::new("");
-        assert!(password.accepts(&password.proof(URL), URL));
+        assert!(password.verify(&password.sign(URL), URL));
     }
 
     #[test]

@@ -1,6 +1,9 @@
-//! A server: share, node, endpoint, door and gossip, put together; start and stop.
+//! A server: share, handler, endpoint, door and gossip, put together; start and stop.
 //!
 //! It listens before it says its URL, says its URL before it joins, and from then on ends only when it is asked to.
+
+mod gossip;
+mod handler;
 
 use std::{
     collections::BTreeSet,
@@ -16,22 +19,23 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    auth::Password,
     cli,
     door::{self, Door},
     endpoint::{Answering, Endpoint},
     error::{Error, reason},
-    gossip::{self, News},
+    escape::Escaped,
+    format,
     handover::Receive,
     membership::Membership,
-    names::Shown,
-    node::Node,
-    peers::PeerUrl,
-    progress,
-    proof::Password,
-    remote::Caller,
-    share::{Census, Share},
+    peer::PeerUrl,
+    peer_client::PeerClient,
+    shared_dir::{SharedDir, Statistics},
     signals,
 };
+
+use gossip::News;
+use handler::Handler;
 
 /// How often another free port is tried when the one that was free for the first address of a host is taken for another.
 const FREE_PORT_ATTEMPTS: u32 = 16;
@@ -41,8 +45,8 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let started = Instant::now();
     let cli::Server { host, port, peers, bind, announce, common } = options;
     let dir = std::path::absolute(&common.dir).unwrap_or(common.dir);
-    let share = Share::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
-    let census = share.census();
+    let share = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
+    let statistics = share.statistics();
     let (news, newest) = mpsc::channel();
     let (end, ended) = mpsc::channel();
     signals::watch(move |_| {
@@ -52,7 +56,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     })
     .map_err(Error::Start)?;
 
-    let (listeners, free_port) = listen(&host, port, bind, common.silence)?;
+    let (listeners, free_port) = listen(&host, port, bind, common.timeout)?;
     let own = PeerUrl::new(&host, if port == 0 { free_port } else { port })
         .expect("the command line takes only hosts that make a URL");
     let seed = fastrand::u64(..);
@@ -63,36 +67,36 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
         // There is nobody to tell before the gossip starts and after it has ended.
         let _ = told.send(News::Changed);
     });
-    let node = Node::new(own.clone(), password.clone(), share, Arc::clone(&members), started, on_told);
+    let handler = Handler::new(own.clone(), password.clone(), share, Arc::clone(&members), started, on_told);
 
     let private = private_directory()?;
-    let door = open_door(listeners, node, &private, common.silence).map_err(Error::Start)?;
+    let door = open_door(listeners, handler, &private, common.timeout).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
     let _ = writeln!(io::stdout(), "{own}").and_then(|()| io::stdout().flush());
-    introduce(&own, &dir, census);
+    introduce(&own, &dir, statistics);
     // It calls each peer only now and then: a connection that is kept would only cost both sides.
-    let caller = Caller::new(password, common.silence, 0);
-    gossip::start(members, caller.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
+    let client = PeerClient::new(password, common.timeout, 0);
+    gossip::start(members, client.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
 
     ended.recv().expect("the thread that waits for signals lives as long as the server");
     log::info!("stopped by a signal");
     let _ = news.send(News::Over);
-    caller.shut_down();
+    client.shut_down();
     door.close();
     drop(private);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Says what is shared from where, and what a friend would type.
-fn introduce(own: &PeerUrl, dir: &Path, census: io::Result<Census>) {
+fn introduce(own: &PeerUrl, dir: &Path, statistics: io::Result<Statistics>) {
     let shown = dir.to_string_lossy();
-    let shown = Shown(&shown);
-    match census {
-        Ok(Census { files, bytes, hidden, refused }) => {
-            let (files, bytes) = (progress::count(files, "file"), progress::size(bytes));
+    let shown = Escaped(&shown);
+    match statistics {
+        Ok(Statistics { files, bytes, hidden, refused }) => {
+            let (files, bytes) = (format::count(files, "file"), format::size(bytes));
             log::info!("sharing {shown}: {files}, {bytes} ({hidden} of them hidden)");
             if refused > 0 {
-                let refused = progress::count(refused, "file");
+                let refused = format::count(refused, "file");
                 log::warn!("not shared: {refused} whose names no peer would take (control characters, not UTF-8)");
             }
         }
@@ -177,8 +181,8 @@ fn private_directory() -> Result<TempDir, Error> {
     private.map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })
 }
 
-fn open_door(listeners: Vec<TcpListener>, node: Node, private: &TempDir, silence: Duration) -> io::Result<Door> {
-    let answering: Answering = Arc::new(move |call, accepts_raw, caller| node.answer(call, accepts_raw, caller));
+fn open_door(listeners: Vec<TcpListener>, handler: Handler, private: &TempDir, silence: Duration) -> io::Result<Door> {
+    let answering: Answering = Arc::new(move |call, accepts_raw, caller| handler.handle(call, accepts_raw, caller));
     let directory = private.path().to_owned();
     let start_endpoint = move || {
         let endpoint = Endpoint::start(&directory, Arc::clone(&answering))?;

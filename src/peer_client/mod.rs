@@ -1,6 +1,6 @@
 //! One peer as seen from here: merge, list and fetch over HTTP.
 //!
-//! A call ends with an answer or a [`Failure`], within the silence limit plus the time in which its answer's body flows,
+//! A call ends with an answer or a [`CallError`], within the silence limit plus the time in which its answer's body flows,
 //! which for lists has a limit too. Nothing is followed (redirects), unpacked (gzip) or sent through a proxy: a peer
 //! answers itself or not at all.
 
@@ -21,7 +21,7 @@ use ureq::{
     unversioned::transport::{Connector, TcpConnector},
 };
 
-use crate::{descriptors, error::Failure, names::FileName, peers::PeerUrl, proof::Password, protocol};
+use crate::{auth::Password, error::CallError, fd_limit, file_name::FileName, peer::PeerUrl, protocol};
 
 use silence::{Addresses, Answer, Call, SilenceLimit};
 
@@ -47,14 +47,14 @@ const PIECE_BYTES: usize = 256 << 10;
 const RAW: &str = "application/octet-stream";
 
 /// Where the content of a file goes.
-pub(crate) trait Landing: Write {
+pub(crate) trait DownloadSink: Write {
     /// Says how many bytes are to come, when that is known beforehand.
     fn expect(&mut self, bytes: u64);
 }
 
 /// Calls peers with one password; cheap to clone into threads, which then share its connections.
 #[derive(Clone)]
-pub(crate) struct Caller {
+pub(crate) struct PeerClient {
     agent: Agent,
     /// Whether all calls were ended.
     is_over: Arc<AtomicBool>,
@@ -62,7 +62,7 @@ pub(crate) struct Caller {
     silence: Duration,
 }
 
-impl Caller {
+impl PeerClient {
     /// Calls with this password; a peer may be silent for so long. So many connections to one peer are kept for
     /// further calls, and none is kept for 0.
     pub(crate) fn new(password: Password, silence: Duration, kept_per_peer: usize) -> Self {
@@ -78,7 +78,7 @@ impl Caller {
             .max_response_header_size(MAX_HEAD_BYTES)
             .input_buffer_size(INPUT_BYTES)
             .output_buffer_size(OUTPUT_BYTES)
-            .max_idle_connections(if kept_per_peer == 0 { 0 } else { MAX_IDLE.min(descriptors::available() / 4) })
+            .max_idle_connections(if kept_per_peer == 0 { 0 } else { MAX_IDLE.min(fd_limit::available() / 4) })
             .max_idle_connections_per_host(kept_per_peer)
             .build();
         let is_over = Arc::new(AtomicBool::new(false));
@@ -91,8 +91,8 @@ impl Caller {
         &self,
         peer: &PeerUrl,
         peers: impl IntoIterator<Item = &'a PeerUrl>,
-    ) -> Result<Vec<String>, Failure> {
-        let call = protocol::write_merge(&self.password.proof(peer.as_str()), peers);
+    ) -> Result<Vec<String>, CallError> {
+        let call = protocol::write_merge(&self.password.sign(peer.as_str()), peers);
         protocol::read_peers(self.ask_for_list(peer, &call)?)
     }
 
@@ -102,24 +102,29 @@ impl Caller {
         &self,
         peer: &PeerUrl,
         pattern: &str,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let call = protocol::write_list(&self.password.proof(peer.as_str()), pattern);
+        each: &mut dyn FnMut(&[u8]) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        let call = protocol::write_list(&self.password.sign(peer.as_str()), pattern);
         protocol::read_listing(self.ask_for_list(peer, &call)?, each)
     }
 
-    fn ask_for_list(&self, peer: &PeerUrl, call: &[u8]) -> Result<BufReader<Answer>, Failure> {
+    fn ask_for_list(&self, peer: &PeerUrl, call: &[u8]) -> Result<BufReader<Answer>, CallError> {
         let answer = self.post(peer, call, "text/xml")?;
         Ok(BufReader::new(Answer::within(answer.into_body(), self.silence * SILENCES_FOR_A_LIST)))
     }
 
     /// Op 2: the content of a file into `landing`; its number of bytes. When this fails, a part of it may have landed.
-    pub(crate) fn fetch(&self, peer: &PeerUrl, name: &FileName, landing: &mut dyn Landing) -> Result<u64, Failure> {
-        let call = protocol::write_fetch(&self.password.proof(peer.as_str()), name);
+    pub(crate) fn fetch(
+        &self,
+        peer: &PeerUrl,
+        name: &FileName,
+        landing: &mut dyn DownloadSink,
+    ) -> Result<u64, CallError> {
+        let call = protocol::write_fetch(&self.password.sign(peer.as_str()), name);
         let answer = self.post(peer, &call, "application/octet-stream, text/xml")?;
         let is_raw = answer.headers().get(header::CONTENT_TYPE).is_some_and(|media| media == RAW);
         if answer.headers().contains_key(header::CONTENT_ENCODING) {
-            return Err(Failure::Malformed("compressed, which was not asked for".to_owned()));
+            return Err(CallError::Malformed("compressed, which was not asked for".to_owned()));
         }
         // Not as ureq sees it, to which an empty body has no length.
         let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -129,7 +134,7 @@ impl Caller {
                 landing.expect(length);
                 copy(&mut body, length, landing)
             }
-            None if is_raw => Err(Failure::Malformed("raw content without a length".to_owned())),
+            None if is_raw => Err(CallError::Malformed("raw content without a length".to_owned())),
             _ => protocol::read_content(&mut BufReader::with_capacity(PIECE_BYTES, body), landing),
         }
     }
@@ -150,7 +155,7 @@ impl Caller {
     /// A kept connection may have been closed over there in the very moment in which we used it. So a call whose
     /// connection broke before a byte came is made again, on a new connection in the end, and there once more at most:
     /// every op may be repeated.
-    fn post(&self, peer: &PeerUrl, call: &[u8], accept: &str) -> Result<Response<Body>, Failure> {
+    fn post(&self, peer: &PeerUrl, call: &[u8], accept: &str) -> Result<Response<Body>, CallError> {
         let mut was_new = false;
         let answer = loop {
             Call::begin();
@@ -169,28 +174,28 @@ impl Caller {
         let media = answer.headers().get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
         match answer.status().as_u16() {
             200 if media.is_some_and(|media| media.starts_with("text/html")) => {
-                Err(Failure::Foreign("the answer is a web page"))
+                Err(CallError::NotTinyP2p("the answer is a web page"))
             }
             200 => Ok(answer),
-            status => Err(Failure::Status(status)),
+            status => Err(CallError::Status(status)),
         }
     }
 
-    fn explain(&self, error: ureq::Error) -> Failure {
+    fn explain(&self, error: ureq::Error) -> CallError {
         match error {
-            ureq::Error::Timeout(_) => Failure::Unreachable(format!(
+            ureq::Error::Timeout(_) => CallError::Unreachable(format!(
                 "no answer within {} s (is there a firewall in between?)",
                 self.silence.as_secs()
             )),
-            ureq::Error::HostNotFound => Failure::Unreachable("the name of the host is unknown".to_owned()),
+            ureq::Error::HostNotFound => CallError::Unreachable("the name of the host is unknown".to_owned()),
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Failure::Broken("no answer came".to_owned())
+                CallError::ConnectionLost("no answer came".to_owned())
             }
-            ureq::Error::Io(error) => match Failure::from(error) {
-                Failure::Broken(reason) if !Call::current().is_connected => Failure::Unreachable(reason),
+            ureq::Error::Io(error) => match CallError::from(error) {
+                CallError::ConnectionLost(reason) if !Call::current().is_connected => CallError::Unreachable(reason),
                 failure => failure,
             },
-            _ => Failure::Foreign("the answer is not HTTP"),
+            _ => CallError::NotTinyP2p("the answer is not HTTP"),
         }
     }
 }
@@ -203,21 +208,21 @@ fn is_break(error: &ureq::Error) -> bool {
 }
 
 /// Copies a body of known length, to its very end: only then is the connection free for the next call.
-fn copy(body: &mut dyn Read, length: u64, landing: &mut dyn Landing) -> Result<u64, Failure> {
+fn copy(body: &mut dyn Read, length: u64, landing: &mut dyn DownloadSink) -> Result<u64, CallError> {
     let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(length).unwrap_or(PIECE_BYTES).max(1))];
     let mut copied = 0;
-    let cut = |copied| Failure::Broken(format!("after {copied} of {length} bytes"));
+    let cut = |copied| CallError::ConnectionLost(format!("after {copied} of {length} bytes"));
     loop {
         match body.read(&mut piece) {
             Ok(0) if copied == length => return Ok(copied),
             Ok(0) => return Err(cut(copied)),
             Ok(count) => {
-                landing.write_all(&piece[..count]).map_err(Failure::Local)?;
+                landing.write_all(&piece[..count]).map_err(CallError::Local)?;
                 copied += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(cut(copied)),
-            Err(error) => return Err(Failure::from(error)),
+            Err(error) => return Err(CallError::from(error)),
         }
     }
 }

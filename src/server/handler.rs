@@ -1,26 +1,28 @@
 //! What a server answers to a call: no sockets, no HTTP.
 //!
-//! A node knows its own URL, the password, the share and the members of its network. Whatever a caller sends gets an
+//! A handler knows its own URL, the password, the share and the members of its network. Whatever a caller sends gets an
 //! answer; what is refused reveals neither a path nor a proof.
 
 use std::{
     fmt::Display,
     io::{self, Read, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use crate::{
+    auth::Password,
     error::reason,
+    escape::Escaped,
+    file_name::FileName,
+    format,
     handover::Answer,
-    membership::{Heard, Membership},
-    names::{FileName, Shown},
+    lock::lock,
+    membership::{Membership, MergeOutcome},
     pattern::Pattern,
-    peers::PeerUrl,
-    progress,
-    proof::Password,
+    peer::PeerUrl,
     protocol::{self, Op, Rejection},
-    share::{Share, SharedFile},
+    shared_dir::{SharedDir, SharedFile},
     xmlrpc::Content,
 };
 
@@ -34,10 +36,10 @@ const LONGEST_SEARCH: Duration = Duration::from_secs(10);
 const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 /// One server of the network.
-pub(crate) struct Node {
+pub(crate) struct Handler {
     own: PeerUrl,
     password: Password,
-    share: Share,
+    share: SharedDir,
     members: Arc<Mutex<Membership>>,
     started: Instant,
     on_told: Box<dyn Fn() + Send + Sync>,
@@ -51,13 +53,13 @@ struct Refusals {
     since: u64,
 }
 
-impl Node {
-    /// A node that calls itself `own`; `started` is the zero of the members' clock. `on_told` runs whenever a caller
+impl Handler {
+    /// A handler for a server that calls itself `own`; `started` is the zero of the members' clock. `on_told` runs whenever a caller
     /// has told of peers.
     pub(crate) fn new(
         own: PeerUrl,
         password: Password,
-        share: Share,
+        share: SharedDir,
         members: Arc<Mutex<Membership>>,
         started: Instant,
         on_told: Box<dyn Fn() + Send + Sync>,
@@ -66,8 +68,8 @@ impl Node {
     }
 
     /// Answers one call. `accepts_raw`: the caller takes a file's own bytes in place of XML. `caller` is its address.
-    pub(crate) fn answer(&self, call: &[u8], accepts_raw: bool, caller: &str) -> Answer {
-        let op = protocol::read_call(call, |proof| self.password.accepts(proof, self.own.as_str()));
+    pub(crate) fn handle(&self, call: &[u8], accepts_raw: bool, caller: &str) -> Answer {
+        let op = protocol::read_call(call, |proof| self.password.verify(proof, self.own.as_str()));
         let answer = match op {
             Ok(Op::Merge(urls)) => Ok(self.merge(&urls, caller)),
             Ok(Op::List(pattern)) => self.list(&pattern, caller),
@@ -79,23 +81,23 @@ impl Node {
             Err(Rejection::Fault(text)) => Err(text),
         };
         answer.unwrap_or_else(|text| {
-            log::debug!("{caller} gets a fault: {}", Shown(&text));
+            log::debug!("{caller} gets a fault: {}", Escaped(&text));
             Answer::Message(protocol::write_fault(&text))
         })
     }
 
     fn merge(&self, urls: &[String], caller: &str) -> Answer {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard = members.told(urls.iter().map(String::as_str), self.started.elapsed());
-        let answer = protocol::write_peers(members.listed());
+        let mut members = lock(&self.members);
+        let heard = members.on_request(urls.iter().map(String::as_str), self.started.elapsed());
+        let answer = protocol::write_peers(members.live_peers());
         drop(members);
-        log_heard(&heard, &caller);
+        log_merge(&heard, &caller);
         (self.on_told)();
         Answer::Message(answer)
     }
 
     fn list(&self, pattern: &str, caller: &str) -> Result<Answer, String> {
-        let shown = Shown(pattern);
+        let shown = Escaped(pattern);
         let pattern = Pattern::new(pattern).map_err(|bad| format!("could not use the pattern: {bad}"))?;
         let begun = Instant::now();
         let names = self
@@ -105,12 +107,12 @@ impl Node {
         if begun.elapsed() >= LONGEST_SEARCH {
             return Err("the listing took too long; a simpler pattern may be quicker".to_owned());
         }
-        log::debug!("listed for {caller} what matches '{shown}': {}", progress::count(names.len(), "file"));
+        log::debug!("listed for {caller} what matches '{shown}': {}", format::count(names.len(), "file"));
         Ok(Answer::Message(protocol::write_listing(&names)))
     }
 
     fn fetch(&self, name: &[u8], accepts_raw: bool, caller: &str) -> Result<Answer, String> {
-        let shown = Shown(&String::from_utf8_lossy(name)).to_string();
+        let shown = Escaped(&String::from_utf8_lossy(name)).to_string();
         let fault = |error: &io::Error| format!("could not open '{shown}': {}", reason(error));
         let name = FileName::from_bytes(name).map_err(|bad| format!("could not open '{shown}': {bad}"))?;
         let mut file = self.share.open_file(&name).map_err(|error| fault(&error))?;
@@ -134,7 +136,7 @@ impl Node {
 
     /// Logs a refusal, or only counts it when one has been logged just now.
     fn log_refusal(&self, caller: &str) {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = lock(&self.refusals);
         refusals.since += 1;
         if refusals.logged.is_some_and(|logged| logged.elapsed() < REFUSALS_LOGGED_EVERY) {
             return;
@@ -151,12 +153,12 @@ impl Node {
 }
 
 /// Says in the log whom one has heard of, and from whom.
-pub(crate) fn log_heard(heard: &Heard, from: &dyn Display) {
+pub(crate) fn log_merge(heard: &MergeOutcome, from: &dyn Display) {
     for peer in &heard.new {
         log::info!("new peer {peer}, says {from}");
     }
     if heard.ignored > 0 {
-        let ignored = progress::count(heard.ignored, "peer");
+        let ignored = format::count(heard.ignored, "peer");
         log::info!("ignored {ignored} of which {from} told: no http://HOST:PORT, or too many");
     }
 }

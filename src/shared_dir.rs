@@ -15,7 +15,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::names::{BadName, FileName};
+use crate::file_name::{FileName, InvalidFileName};
 
 /// How old a file's last change must be before it is read: file systems tell the time in ticks of up to 10 ms, and a
 /// second change within one tick could not be seen.
@@ -25,13 +25,13 @@ const SETTLING_TIME: Duration = Duration::from_millis(20);
 const SETTLING_ROUNDS: usize = 5;
 
 /// A directory whose files are shared.
-pub(crate) struct Share {
+pub(crate) struct SharedDir {
     dir: PathBuf,
 }
 
 /// What a share holds, for the message at start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Census {
+pub(crate) struct Statistics {
     /// Shared files.
     pub(crate) files: u64,
     /// Their bytes together.
@@ -42,7 +42,7 @@ pub(crate) struct Census {
     pub(crate) refused: u64,
 }
 
-impl Share {
+impl SharedDir {
     /// Fails unless `dir` is a directory that can be read now; later it may vanish and come back.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         fs::read_dir(dir)?;
@@ -79,22 +79,22 @@ impl Share {
     }
 
     /// Counts what is shared. Unlike a listing this looks at every file.
-    pub(crate) fn census(&self) -> io::Result<Census> {
-        let mut census = Census::default();
+    pub(crate) fn statistics(&self) -> io::Result<Statistics> {
+        let mut statistics = Statistics::default();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let Some(found) = look_at(&entry).ok().filter(Metadata::is_file) else { continue };
             match FileName::from_bytes(entry.file_name().as_bytes()) {
                 Ok(name) => {
-                    census.files += 1;
-                    census.bytes += found.len();
-                    census.hidden += u64::from(name.as_str().starts_with('.'));
+                    statistics.files += 1;
+                    statistics.bytes += found.len();
+                    statistics.hidden += u64::from(name.as_str().starts_with('.'));
                 }
-                Err(BadName::Partial) => {}
-                Err(_) => census.refused += 1,
+                Err(InvalidFileName::Partial) => {}
+                Err(_) => statistics.refused += 1,
             }
         }
-        Ok(census)
+        Ok(statistics)
     }
 }
 

@@ -14,25 +14,25 @@ fn name(text: &str) -> FileName {
     FileName::from_bytes(text.as_bytes()).unwrap()
 }
 
-fn open(dir: &TempDir) -> Arrivals {
-    Arrivals::open(dir.path()).unwrap()
+fn open(dir: &TempDir) -> DownloadDir {
+    DownloadDir::open(dir.path()).unwrap()
 }
 
-fn partial(arrivals: &Arrivals, content: &[u8]) -> Partial {
+fn partial(arrivals: &DownloadDir, content: &[u8]) -> Partial {
     let mut partial = arrivals.begin().unwrap();
     partial.write_all(content).unwrap();
     partial
 }
 
 /// The directory as it is where files without a name can be made, in one way or the other, and where they cannot.
-fn ways(dir: &TempDir) -> Vec<Arrivals> {
-    let with = |naming| Arrivals { naming, ..open(dir) };
+fn ways(dir: &TempDir) -> Vec<DownloadDir> {
+    let with = |naming| DownloadDir { naming, ..open(dir) };
     let nameless = [Naming::ByDescriptor, Naming::ByProc].into_iter().filter(|naming| with(None).tries(*naming));
     nameless.map(Some).chain([None]).map(with).collect()
 }
 
 /// Saves one file whose content is known at once.
-fn save(arrivals: &Arrivals, text: &str, content: &[u8]) -> io::Result<Settled> {
+fn save(arrivals: &DownloadDir, text: &str, content: &[u8]) -> io::Result<Settled> {
     let mut results = arrivals.settle(vec![(name(text), arrivals.begin_with(content)?)]);
     assert_eq!(results.len(), 1);
     let (settled_name, result) = results.remove(0);
@@ -97,7 +97,7 @@ fn a_partial_file_has_a_name_that_is_never_shared_and_goes_when_dropped() {
     let arrivals = open(&dir);
     let partial = partial(&arrivals, b"half");
     let names = entries(&dir);
-    assert!(names.len() == 1 && names::is_partial(&names[0]), "{names:?}");
+    assert!(names.len() == 1 && file_name::is_partial(&names[0]), "{names:?}");
     drop(partial);
     assert_eq!(entries(&dir), [""; 0]);
 }
@@ -118,7 +118,7 @@ fn opening_reclaims_what_was_left_behind_and_nothing_else() {
     let (sender, opened) = mpsc::channel();
     let path = dir.path().to_owned();
     // In a thread of its own, for a FIFO that is opened the wrong way blocks for ever.
-    thread::spawn(move || sender.send(Arrivals::open(&path).map(|_| ())));
+    thread::spawn(move || sender.send(DownloadDir::open(&path).map(|_| ())));
     opened.recv_timeout(Duration::from_secs(30)).expect("opening blocks").unwrap();
     assert_eq!(entries(&dir), innocent);
 }
@@ -234,7 +234,7 @@ fn a_batch_is_synced_by_many_threads_where_syncing_is_slow() {
 #[test]
 fn only_a_directory_can_be_opened() {
     let dir = tempdir().unwrap();
-    let refusal = |path: &Path| Arrivals::open(path).err().expect("it was opened").kind();
+    let refusal = |path: &Path| DownloadDir::open(path).err().expect("it was opened").kind();
     assert_eq!(refusal(&dir.path().join("missing")), ErrorKind::NotFound);
     fs::write(dir.path().join("file"), b"").unwrap();
     assert_eq!(refusal(&dir.path().join("file")), ErrorKind::NotADirectory);

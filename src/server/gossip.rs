@@ -7,7 +7,7 @@ use std::{
     collections::HashSet,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{error::Failure, membership::Membership, node::log_heard, peers::PeerUrl, progress, remote::Caller};
+use crate::{
+    error::CallError, format, lock::lock, membership::Membership, peer::PeerUrl, peer_client::PeerClient,
+    server::handler::log_merge,
+};
 
 /// The stack of a thread that makes one call: ureq and the XML reader need a small part of it.
 const STACK_BYTES: usize = 256 << 10;
@@ -32,14 +35,14 @@ pub(crate) enum News {
 /// gossip and ends it. Calls that are under way then are left to the caller's own end.
 pub(crate) fn start(
     members: Arc<Mutex<Membership>>,
-    caller: Caller,
+    client: PeerClient,
     started: Instant,
     news: (Sender<News>, Receiver<News>),
 ) -> io::Result<()> {
     let (sender, receiver) = news;
     let gossip = Arc::new(Gossip {
         members,
-        caller,
+        client,
         started,
         news: sender,
         failing: Mutex::default(),
@@ -54,7 +57,7 @@ pub(crate) fn start(
 
 struct Gossip {
     members: Arc<Mutex<Membership>>,
-    caller: Caller,
+    client: PeerClient,
     started: Instant,
     news: Sender<News>,
     /// Peers whose failure has been logged and that have not answered since.
@@ -88,19 +91,19 @@ impl Gossip {
         let thread = thread::Builder::new().name("call".to_owned()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn(move || gossip.ask(&asked)) {
             log::warn!("could not start a thread to call {peer}: {error}");
-            self.members().failed(peer, self.started.elapsed());
+            self.members().on_failure(peer, self.started.elapsed());
         }
     }
 
     /// Exchanges op 0 with one peer.
     fn ask(&self, peer: &PeerUrl) {
-        let pushed: Vec<PeerUrl> = self.members().pushed().cloned().collect();
-        let answer = self.caller.merge(peer, &pushed);
+        let pushed: Vec<PeerUrl> = self.members().peers_to_send().cloned().collect();
+        let answer = self.client.merge(peer, &pushed);
         let now = self.started.elapsed();
         match answer {
             Ok(urls) => {
-                let heard = self.members().answered(peer, urls.iter().map(String::as_str), now);
-                let known = progress::count(urls.len(), "peer");
+                let heard = self.members().on_response(peer, urls.iter().map(String::as_str), now);
+                let known = format::count(urls.len(), "peer");
                 if !self.has_joined.swap(true, Ordering::Relaxed) {
                     log::info!("joined the network through {peer}, which knows {known}");
                 } else if self.failing().remove(peer) {
@@ -108,10 +111,10 @@ impl Gossip {
                 } else {
                     log::debug!("{peer} knows {known}");
                 }
-                log_heard(&heard, peer);
+                log_merge(&heard, peer);
             }
             Err(failure) => {
-                self.members().failed(peer, now);
+                self.members().on_failure(peer, now);
                 self.report(peer, &failure);
             }
         }
@@ -120,7 +123,7 @@ impl Gossip {
     }
 
     /// Warns of a peer once, until it has answered again.
-    fn report(&self, peer: &PeerUrl, failure: &Failure) {
+    fn report(&self, peer: &PeerUrl, failure: &CallError) {
         if self.failing().insert(peer.clone()) {
             log::warn!("could not exchange peers with {peer}: {failure}");
         } else {
@@ -129,10 +132,10 @@ impl Gossip {
     }
 
     fn failing(&self) -> MutexGuard<'_, HashSet<PeerUrl>> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.failing)
     }
 
     fn members(&self) -> MutexGuard<'_, Membership> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.members)
     }
 }

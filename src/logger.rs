@@ -1,0 +1,58 @@
+//! Messages on standard error, one line each.
+//!
+//! A client's messages are a tool's, with the program's name before them; a server's are a log, with the time in UTC.
+//! Standard error may be closed or full: what cannot be written is dropped.
+
+use std::{
+    io::{self, Write},
+    time::SystemTime,
+};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::progress;
+
+/// How messages look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// `tinyp2p: warning: TEXT`
+    Tool,
+    /// `2026-01-31T23:59:59Z warning: TEXT`
+    Log,
+}
+
+/// Sends messages of this level and above to standard error. To be called once.
+pub(crate) fn start(style: Style, level: LevelFilter) {
+    log::set_max_level(level);
+    // A second call finds the first logger in place, which is just as good.
+    let _ = log::set_boxed_logger(Box::new(Logger(style)));
+}
+
+struct Logger(Style);
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // The libraries' own messages are about sockets and buffers; nobody asked for them.
+        metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let prefix = match self.0 {
+            Style::Tool => "tinyp2p:".to_owned(),
+            Style::Log => humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        };
+        let level = match record.level() {
+            Level::Error if self.0 == Style::Log => " error:",
+            Level::Warn => " warning:",
+            _ => "",
+        };
+        // In one write, so that no other process's output comes between.
+        let line = format!("{prefix}{level} {}\n", record.args());
+        let _ = progress::suspend(|| io::stderr().write_all(line.as_bytes()));
+    }
+
+    fn flush(&self) {}
+}
