@@ -27,6 +27,9 @@ mod protocol;
 mod server;
 mod shared_dir;
 mod signals;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
 mod xmlrpc;
 
 use std::{

@@ -2,13 +2,13 @@
 
 use std::{
     os::unix::fs::{FileTypeExt, symlink},
-    process::Command,
     sync::mpsc,
 };
 
 use tempfile::{TempDir, tempdir};
 
 use super::*;
+use crate::support::{make_fifo, names_in};
 
 fn name(text: &str) -> FileName {
     FileName::from_bytes(text.as_bytes()).unwrap()
@@ -41,15 +41,7 @@ fn save(arrivals: &DownloadDir, text: &str, content: &[u8]) -> io::Result<Settle
 }
 
 fn entries(dir: &TempDir) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-// By the command, for rustix has no such call on macOS.
-fn make_fifo(path: &Path) {
-    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    names_in(dir.path())
 }
 
 #[test]
@@ -113,7 +105,7 @@ fn opening_reclaims_what_was_left_behind_and_nothing_else() {
         fs::write(at(name), b"").unwrap();
     }
     fs::create_dir(at(".tinyp2p-directory.part")).unwrap();
-    make_fifo(&at(".tinyp2p-fifo.part"));
+    make_fifo(at(".tinyp2p-fifo.part"));
     symlink("target", at(".tinyp2p-link.part")).unwrap();
     let (sender, opened) = mpsc::channel();
     let path = dir.path().to_owned();
@@ -173,7 +165,7 @@ fn whatever_stands_under_the_name_stays_as_it_is() {
     let at = |name: &str| dir.path().join(name);
     fs::write(at("file"), b"theirs").unwrap();
     fs::create_dir(at("directory")).unwrap();
-    make_fifo(&at("fifo"));
+    make_fifo(at("fifo"));
     symlink(outside.path().join("nothing"), at("dangling")).unwrap();
     symlink("file", at("link")).unwrap();
     let before = entries(&dir);
@@ -238,7 +230,7 @@ fn only_a_directory_can_be_opened() {
     assert_eq!(refusal(&dir.path().join("missing")), ErrorKind::NotFound);
     fs::write(dir.path().join("file"), b"").unwrap();
     assert_eq!(refusal(&dir.path().join("file")), ErrorKind::NotADirectory);
-    make_fifo(&dir.path().join("fifo"));
+    make_fifo(dir.path().join("fifo"));
     assert_eq!(refusal(&dir.path().join("fifo")), ErrorKind::NotADirectory);
 }
 

@@ -8,13 +8,13 @@ use std::{
         fs::{PermissionsExt, symlink},
         net::UnixListener,
     },
-    process::Command,
     sync::mpsc,
 };
 
 use tempfile::{TempDir, tempdir};
 
 use super::*;
+use crate::support::make_fifo;
 
 fn name(text: &str) -> FileName {
     FileName::from_bytes(text.as_bytes()).unwrap()
@@ -35,11 +35,6 @@ fn age(path: &Path) {
     File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_modified(hour_ago)).unwrap();
 }
 
-// By the command, for rustix has no such call on macOS.
-fn make_fifo(path: &Path) {
-    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
-}
-
 /// One of everything that may stand in a directory.
 fn zoo() -> (TempDir, SharedDir) {
     let dir = tempdir().unwrap();
@@ -53,7 +48,7 @@ fn zoo() -> (TempDir, SharedDir) {
     let _ = fs::write(dir.path().join(OsStr::from_bytes(b"latin-\xe9")), b"");
     write_old(&at(".tinyp2p-x.part"), b"half");
     fs::create_dir(at("directory")).unwrap();
-    make_fifo(&at("fifo"));
+    make_fifo(at("fifo"));
     UnixListener::bind(at("socket")).unwrap();
     symlink("b.txt", at("a-link")).unwrap();
     symlink("directory", at("link-to-directory")).unwrap();

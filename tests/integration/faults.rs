@@ -7,7 +7,6 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -17,7 +16,6 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
     Connection, Dir, FakePeer, Gate, PASSWORD, PATIENCE, Reply, Run, Running, Server, SilentPort, call, call_for,
@@ -148,7 +146,7 @@ fn what_cannot_be_printed_is_saved_and_is_a_failure() {
 #[cfg(target_os = "linux")] // Elsewhere the queue of a listener is never full.
 #[test]
 fn ctrl_c_ends_a_client_in_every_phase() {
-    let hole = BlackHole::dig();
+    let hole = crate::harness::FullPort::fill();
     let (here, gate) = (Dir::new(), Arc::new(Gate::default()));
     let interrupt = |phase: &str, run: Running| {
         let begun = Instant::now();
@@ -161,7 +159,7 @@ fn ctrl_c_ends_a_client_in_every_phase() {
     let called = |peer: &FakePeer| eventually("a call", PATIENCE, || (!peer.calls().is_empty()).then_some(()));
 
     let run = download(&here, &hole.url()).start();
-    hole.wait_for_knocks(1);
+    hole.wait_for_attempts(1);
     interrupt("connecting", run);
 
     let silent = FakePeer::new().on_peers(Reply::silence()).start();
@@ -175,7 +173,7 @@ fn ctrl_c_ends_a_client_in_every_phase() {
     let given = FakePeer::new().on_peers(Reply::peers(list)).on_names(Reply::silence()).start();
     let run = download(&here, given.url()).start();
     silent.iter().for_each(called);
-    hole.wait_for_knocks(1);
+    hole.wait_for_attempts(1);
     interrupt("waiting for listings", run);
 
     let slow = text("x".repeat(1 << 20)).half_behind(&gate);
@@ -187,47 +185,10 @@ fn ctrl_c_ends_a_client_in_every_phase() {
     gate.open();
 }
 
-/// A port where connections are neither accepted nor refused: nobody accepts, and the queue is full.
-#[cfg(target_os = "linux")]
-struct BlackHole {
-    _listener: Socket,
-    _queue: Vec<TcpStream>,
-    address: SocketAddr,
-}
-
-#[cfg(target_os = "linux")]
-impl BlackHole {
-    fn dig() -> Self {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let mut queue = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
-            queue.push(stream);
-            assert!(queue.len() < 100, "this system's queue is never full");
-        }
-        Self { _listener: listener, _queue: queue, address }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Waits until so many connections are being tried.
-    fn wait_for_knocks(&self, count: usize) {
-        let remote = format!("0100007F:{:04X} 02", self.address.port());
-        eventually("a connection being tried", PATIENCE, || {
-            let table = fs::read_to_string("/proc/net/tcp").unwrap();
-            (table.lines().filter(|line| line.contains(&remote)).count() >= count).then_some(())
-        });
-    }
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn a_peer_that_cannot_be_reached_costs_one_silence_limit() {
-    let hole = BlackHole::dig();
+    let hole = crate::harness::FullPort::fill();
     let here = Dir::new();
     let begun = Instant::now();
     let run = download(&here, &hole.url()).options(["--timeout", "1"]).run();

@@ -5,11 +5,11 @@ use std::{
     fs,
     io::{BufReader, Read},
     os::unix::{ffi::OsStrExt, fs::symlink, net::UnixListener},
-    process::Command,
 };
 
 use crate::harness::{
-    Connection, Dir, PASSWORD, Server, Value, call, call_for, full, int, method_call, post, proof, serve, string,
+    Connection, Dir, PASSWORD, Server, Value, call, call_for, full, int, make_fifo, method_call, post, proof, serve,
+    string,
 };
 
 fn names(server: &Server) -> Vec<String> {
@@ -18,10 +18,6 @@ fn names(server: &Server) -> Vec<String> {
 
 fn fetch(server: &Server, name: &str) -> Value {
     call(server.url(), 2, &string(name)).value()
-}
-
-fn make_fifo(dir: &Dir, name: &str) {
-    assert!(Command::new("mkfifo").arg(dir.join(name)).status().unwrap().success());
 }
 
 #[test]
@@ -41,7 +37,7 @@ fn nothing_else_is_listed_or_fetched() {
     let dir = Dir::with([("file", &b"shared"[..])]);
     fs::create_dir(dir.join("directory")).unwrap();
     fs::write(dir.join("directory/inside"), "secret").unwrap();
-    make_fifo(&dir, "fifo");
+    make_fifo(dir.join("fifo"));
     let _listener = UnixListener::bind(dir.join("socket")).unwrap();
     symlink("missing", dir.join("dangling")).unwrap();
     symlink("directory", dir.join("link to a directory")).unwrap();

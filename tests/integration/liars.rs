@@ -2,18 +2,15 @@
 //! every wrong shape, listings and peer lists made to fill memory. The client loses nothing but what only they had.
 
 use std::{
-    fs::{self, File},
+    fs,
     os::unix::fs::{FileTypeExt, symlink},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{Mode, mkfifoat},
-    process::Signal,
-};
+use rustix::process::Signal;
 
 use crate::harness::{
-    Dir, FakePeer, PATIENCE, Peak, Reply, array, content_answer, download, eventually, full, names_answer,
+    Dir, FakePeer, PATIENCE, Peak, Reply, array, content_answer, download, eventually, full, make_fifo, names_answer,
     peers_answer, serve,
 };
 
@@ -757,7 +754,7 @@ fn nothing_that_stands_under_a_name_is_touched_or_followed() {
     symlink(elsewhere.join("nothing"), here.join("dangling")).unwrap();
     symlink("loop", here.join("loop")).unwrap();
     symlink(elsewhere.path(), here.join("link to a directory")).unwrap();
-    mkfifoat(File::open(here.path()).unwrap(), "fifo", Mode::RWXU).unwrap();
+    make_fifo(here.join("fifo"));
     let before = here.names();
     let peer = before.iter().fold(FakePeer::new(), |peer, name| peer.file(name, text("theirs")));
     let peer = peer.file("new", text("content")).start();
@@ -776,7 +773,7 @@ fn what_has_the_name_of_a_partial_file_and_is_none_is_left_alone() {
     fs::create_dir(here.join(".tinyp2p-directory.part")).unwrap();
     symlink(elsewhere.join("target"), here.join(".tinyp2p-link.part")).unwrap();
     symlink(elsewhere.join("nothing"), here.join(".tinyp2p-dangling.part")).unwrap();
-    mkfifoat(File::open(here.path()).unwrap(), ".tinyp2p-fifo.part", Mode::RWXU).unwrap();
+    make_fifo(here.join(".tinyp2p-fifo.part"));
     let before = here.names();
     let listed = before.iter().map(String::as_str).chain(["file"]);
     let peer = FakePeer::new().on_names(Reply::names(listed)).file("file", text("content")).start();

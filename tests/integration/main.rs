@@ -27,6 +27,8 @@ mod liars;
 mod network;
 mod roundtrip;
 mod strangers;
+#[path = "../support/mod.rs"]
+mod support;
 mod terminal;
 mod texts;
 mod wire;

@@ -1,16 +1,10 @@
 //! What the program says, word for word: help, complaints, summaries and logs. Whoever changes a text changes it here
 //! too, and sees it as a whole. Ports, paths and times are put in.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener, TcpStream},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, net::TcpListener, process::Command};
 
 use regex::Regex;
 use rustix::process::Signal;
-use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
     Dir, FakePeer, PASSWORD, PATIENCE, Reply, Run, Running, Server, SilentPort, array, call, call_for, download, post,
@@ -203,28 +197,13 @@ fn a_port_where_nobody_listens_and_an_unknown_host_are_told() {
     assert_complaint(&download(&dir, "http://peer.invalid:4000").run(), 1, complaint);
 }
 
-/// A port whose knocks are left unanswered, as behind a firewall: the kernel's queue for it is full.
-#[cfg(target_os = "linux")]
-fn walled_port() -> (Socket, Vec<TcpStream>, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    socket.listen(0).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    let mut queued = Vec::new();
-    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-        queued.push(stream);
-        assert!(queued.len() < 100, "the queue never fills");
-    }
-    (socket, queued, address)
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn the_silence_of_a_firewall_is_told() {
-    let (_socket, _queued, address) = walled_port();
-    let run = download(&Dir::new(), &format!("http://{address}")).options(["--timeout", "1"]).run();
+    let port = crate::harness::FullPort::fill();
+    let run = download(&Dir::new(), &port.url()).options(["--timeout", "1"]).run();
     let complaint = "could not connect: no answer within 1 s (is there a firewall in between?)";
-    assert_complaint(&run, 1, &format!("could not get the peer list of http://{address}: {complaint}"));
+    assert_complaint(&run, 1, &format!("could not get the peer list of {}: {complaint}", port.url()));
 }
 
 #[test]

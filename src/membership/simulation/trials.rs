@@ -1,6 +1,6 @@
 //! Scenarios, tried on networks of several sizes, with the bounds that each must keep; the table of what they took.
 
-use std::{env, fmt, thread};
+use std::{fmt, thread};
 
 use super::*;
 
@@ -198,7 +198,7 @@ impl Trial {
 
 #[test]
 fn networks_of_any_size_become_whole_in_logarithmic_time_at_three_calls_a_period() {
-    let everything = env::var_os("TINYP2P_FULL").is_some();
+    let everything = crate::support::full();
     let trials = [
         Trial { size: 10, seeds: 30, joining: 1, restarts: 200, full: true },
         Trial { size: 100, seeds: 5, joining: 1, restarts: 100, full: true },

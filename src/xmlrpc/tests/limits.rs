@@ -144,36 +144,10 @@ fn a_call_may_have_32768_values_and_no_more() {
     }
 }
 
-/// Input that is interrupted before every read, and whose end is seen or is an error.
-struct Rough<'a> {
-    rest: Dribble<'a>,
-    is_interrupted: bool,
-    fails: bool,
-    end_was_seen: bool,
-}
-
-impl<'a> Rough<'a> {
-    fn new(document: &'a [u8], fails: bool) -> Self {
-        Self { rest: Dribble { rest: document, step: 5 }, is_interrupted: false, fails, end_was_seen: false }
-    }
-}
-
-impl Read for Rough<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.is_interrupted = !self.is_interrupted;
-        if self.is_interrupted {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        let length = self.rest.read(buffer)?;
-        self.end_was_seen = length == 0;
-        if length == 0 && self.fails { Err(io::Error::other(ParseError::TooLarge(7))) } else { Ok(length) }
-    }
-}
-
 #[test]
 fn input_is_read_to_its_very_end_through_interruptions() {
     for (_, _, document) in WIRE {
-        let mut rough = Rough::new(document, false);
+        let mut rough = ChunkedReader::new(document, 5).interrupted();
         let is_array = document.windows(7).any(|window| window == b"<array>");
         if is_array {
             let depth = document.windows(7).filter(|window| window == b"<array>").count();
@@ -181,7 +155,7 @@ fn input_is_read_to_its_very_end_through_interruptions() {
         } else {
             read_content(BufReader::with_capacity(16, &mut rough), &mut io::sink()).unwrap();
         }
-        assert!(rough.end_was_seen);
+        assert!(rough.end_was_read());
     }
 }
 
@@ -189,7 +163,8 @@ fn input_is_read_to_its_very_end_through_interruptions() {
 fn an_error_of_the_connection_arrives_as_it_is() {
     let document = response("fetch-text");
     for end in 0..=document.len() {
-        let mut rough = Rough::new(&document[..end], true);
+        let cut = ChunkedReader::new(&document[..end], 5).interrupted();
+        let mut rough = cut.failing(|| io::Error::other(ParseError::TooLarge(7)));
         let error = read_content(BufReader::with_capacity(16, &mut rough), &mut io::sink()).unwrap_err();
         let ContentError::Parse(ParseError::Io(error)) = error else { panic!("{error} after {end} bytes") };
         assert!(error.downcast::<ParseError>().is_ok(), "after {end} bytes");
@@ -212,7 +187,7 @@ fn content_goes_to_the_sink_in_large_writes() {
     for bytes in [b"x&".repeat(500_000), (0..=255).cycle().take(1_000_000).collect()] {
         for step in [101, 8191, usize::MAX] {
             let mut sink = Sink { room: usize::MAX, writes: vec![] };
-            read_content(Dribble { rest: &written(&bytes), step }, &mut sink).unwrap();
+            read_content(ChunkedReader::new(&written(&bytes), step), &mut sink).unwrap();
             assert!(sink.writes.len() < 10, "{} writes", sink.writes.len());
             assert!(sink.writes.iter().all(|write| write.len() <= 512 * 1024));
             assert_eq!(sink.writes.concat(), bytes);

@@ -5,6 +5,7 @@
 use std::io::{self, BufRead, Read, Write};
 
 use super::*;
+use crate::support::ChunkedReader;
 
 mod limits;
 mod properties;
@@ -47,30 +48,6 @@ fn response(name: &str) -> &'static [u8] {
 
 fn text(text: &str) -> Value {
     Value::String(text.as_bytes().to_vec())
-}
-
-/// Input that gives at most `step` bytes a read.
-struct Dribble<'a> {
-    rest: &'a [u8],
-    step: usize,
-}
-
-impl Read for Dribble<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.fill_buf()?.read(buffer)?;
-        self.consume(length);
-        Ok(length)
-    }
-}
-
-impl BufRead for Dribble<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        Ok(&self.rest[..self.step.min(self.rest.len())])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.rest = &self.rest[amount..];
-    }
 }
 
 /// What reading strings gives, in a form that can be compared.

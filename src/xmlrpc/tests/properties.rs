@@ -69,11 +69,11 @@ proptest! {
     #[test]
     fn any_bytes_give_a_value_or_an_error_however_they_are_cut(document in hostile(), step in 1..8_usize) {
         let whole = content_of(&document[..]);
-        let dribbled = content_of(Dribble { rest: &document, step });
+        let dribbled = content_of(ChunkedReader::new(&document, step));
         prop_assert_eq!(whole, dribbled);
         for depth in [1, 2] {
             let whole = strings_of(&document[..], depth);
-            prop_assert_eq!(whole, strings_of(Dribble { rest: &document, step }, depth));
+            prop_assert_eq!(whole, strings_of(ChunkedReader::new(&document, step), depth));
         }
         let _ = read_call(&document);
     }
@@ -87,7 +87,7 @@ proptest! {
         prop_assert_eq!(is_text(&document), is_legal);
         let step = if document.len() > 100_000 { step.max(1000) } else { step };
         let expected = Ok((Reply::Value(bytes.len() as u64), bytes));
-        prop_assert_eq!(content_of(Dribble { rest: &document, step }), expected);
+        prop_assert_eq!(content_of(ChunkedReader::new(&document, step)), expected);
     }
 
     #[test]
@@ -104,7 +104,7 @@ proptest! {
         let frame = response("fetch-empty");
         let at = frame.windows(9).position(|window| window == b"</string>").unwrap();
         let document = [&frame[..at], &escaped, &frame[at..]].concat();
-        prop_assert_eq!(content_of(Dribble { rest: &document, step }), Ok((Reply::Value(bytes.len() as u64), bytes)));
+        prop_assert_eq!(content_of(ChunkedReader::new(&document, step)), Ok((Reply::Value(bytes.len() as u64), bytes)));
     }
 
     #[test]
@@ -113,7 +113,7 @@ proptest! {
         let base64 = base64_simd::STANDARD.encode_to_string(&bytes);
         let lines: String = base64.as_bytes().chunks(width).flat_map(|line| [std::str::from_utf8(line).unwrap(), end]).collect();
         let document = answer(&format!("<value><base64>\n{lines}</base64></value>"));
-        prop_assert_eq!(content_of(Dribble { rest: &document, step }), Ok((Reply::Value(bytes.len() as u64), bytes)));
+        prop_assert_eq!(content_of(ChunkedReader::new(&document, step)), Ok((Reply::Value(bytes.len() as u64), bytes)));
     }
 
     #[test]
@@ -121,7 +121,7 @@ proptest! {
         let stripped: String = digits.chars().filter(|digit| !" \r\n\t".contains(*digit)).collect();
         let whole = base64_simd::STANDARD.decode_to_vec(&stripped).ok();
         let document = answer(&format!("<value><base64>{digits}</base64></value>"));
-        let streamed = content_of(Dribble { rest: &document, step }).ok();
+        let streamed = content_of(ChunkedReader::new(&document, step)).ok();
         prop_assert_eq!(streamed, whole.map(|bytes| (Reply::Value(bytes.len() as u64), bytes)));
     }
 
@@ -150,7 +150,7 @@ proptest! {
             },
         };
         let document = answer(&format!("<value><string>{before}&{reference};z</string></value>"));
-        let read = content_of(Dribble { rest: &document, step }).ok();
+        let read = content_of(ChunkedReader::new(&document, step)).ok();
         let expected = character.map(|character| format!("{before}{character}z").into_bytes());
         prop_assert_eq!(read, expected.map(|bytes| (Reply::Value(bytes.len() as u64), bytes)));
     }
@@ -168,6 +168,6 @@ proptest! {
     #[test]
     fn lists_are_read_as_they_were_written(strings in vec(vec(any::<u8>(), 0..50), 0..20), depth in 1..4_usize, step in 1..8_usize) {
         let document = write_strings(depth, &strings);
-        prop_assert_eq!(strings_of(Dribble { rest: &document, step }, depth), Ok((Reply::Value(()), strings)));
+        prop_assert_eq!(strings_of(ChunkedReader::new(&document, step), depth), Ok((Reply::Value(()), strings)));
     }
 }

@@ -254,11 +254,11 @@ fn white_space_before_a_type_is_held_back_only_so_far() {
         let space = " ".repeat(spaces);
         for step in [1000, usize::MAX] {
             let document = answer(&format!("<value>{space}<string>x</string></value>"));
-            let result = content_of(Dribble { rest: &document, step });
+            let result = content_of(ChunkedReader::new(&document, step));
             let expected = Ok((Reply::Value(1), b"x".to_vec()));
             assert_eq!(result, if is_text { Err("<string> inside text".into()) } else { expected }, "{spaces}");
             let document = answer(&format!("<value>{space}</value>"));
-            let result = content_of(Dribble { rest: &document, step });
+            let result = content_of(ChunkedReader::new(&document, step));
             assert_eq!(result, Ok((Reply::Value(spaces as u64), space.clone().into_bytes())));
         }
     }
@@ -286,7 +286,7 @@ fn answers_are_read_in_the_layout_of_other_libraries() {
             let document = layout.replace('%', value);
             let expected = Ok((Reply::Value(content.len() as u64), content.as_bytes().to_vec()));
             for step in [1, 2, 3, usize::MAX] {
-                assert_eq!(content_of(Dribble { rest: document.as_bytes(), step }), expected, "{document}");
+                assert_eq!(content_of(ChunkedReader::new(document.as_bytes(), step)), expected, "{document}");
             }
         }
         let names = "<value><array><data><value>a</value>\n<value> <string>b</string></value></data></array></value>";
@@ -309,7 +309,7 @@ fn nothing_may_follow_the_padding_of_base64_however_far_it_is() {
     ] {
         for step in [1000, PIECE_BYTES, usize::MAX] {
             let document = answer(&format!("<value><base64>{base64}</base64></value>"));
-            assert_eq!(content_of(Dribble { rest: &document, step }).is_ok(), is_whole);
+            assert_eq!(content_of(ChunkedReader::new(&document, step)).is_ok(), is_whole);
         }
     }
 }

@@ -16,8 +16,8 @@ use std::{
 use super::{
     PASSWORD, PATIENCE, Value, proof,
     reply::{Reply, Then},
-    value::parse_call,
 };
+use crate::support::parse_call;
 
 /// A call that the peer received.
 #[derive(Clone, Debug)]

@@ -5,10 +5,8 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    PATIENCE, names_answer, peers_answer,
-    value::{content_answer, escaped, false_answer, fault_answer},
-};
+use super::{PATIENCE, content_answer, names_answer, peers_answer};
+use crate::support::{escaped, false_answer, fault_answer};
 
 /// One answer, and how it is delivered.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use std::{
 use super::{Dir, PATIENCE, process::spawn};
 
 /// The script that models a terminal.
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/terminal.py");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/harness/terminal.py");
 
 /// A command at a terminal. Killed when dropped.
 pub(crate) struct Terminal {

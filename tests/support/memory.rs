@@ -31,14 +31,14 @@ impl Peak {
     }
 }
 
-/// The most memory in KiB that a process has taken so far.
-#[cfg(target_os = "linux")]
-pub(crate) fn peak_memory(pid: u32) -> u64 {
-    peak_kib(pid).expect("the process is there")
+/// The most memory in KiB that a process has taken so far; nothing where the system does not tell.
+pub(crate) fn peak_kib(pid: u32) -> Option<u64> {
+    status_field(pid, "VmHWM:")
 }
 
-fn peak_kib(pid: u32) -> Option<u64> {
+/// The number after the name of a field, its colon included, in the status that Linux shows of a process.
+pub(crate) fn status_field(pid: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse().ok()
 }

@@ -1,8 +1,8 @@
 //! HTTP by hand: what goes out is exactly what a test says, what comes back is read to the byte.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
 };
 
 use super::{
@@ -21,6 +21,11 @@ pub(crate) struct Response {
 impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
+
+    /// The length of the body that the head announces.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.header("Content-Length").map(|length| length.parse().unwrap())
     }
 
     /// Fails unless this is a good answer of XML-RPC, and reads it.
@@ -42,8 +47,18 @@ impl Connection {
     /// Connects to the server of a URL.
     #[track_caller]
     pub(crate) fn open(url: &str) -> Self {
-        let host = url.strip_prefix("http://").unwrap();
-        let stream = TcpStream::connect(host).unwrap_or_else(|error| panic!("could not connect to {url}: {error}"));
+        Self::to(url.strip_prefix("http://").unwrap())
+    }
+
+    /// Connects to an address.
+    #[track_caller]
+    pub(crate) fn open_at(address: SocketAddr) -> Self {
+        Self::to(&address.to_string())
+    }
+
+    #[track_caller]
+    fn to(host: &str) -> Self {
+        let stream = TcpStream::connect(host).unwrap_or_else(|error| panic!("could not connect to {host}: {error}"));
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -68,54 +83,70 @@ impl Connection {
     /// Reads a response to the end that its head announces, or to the end of the connection.
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
-        let mut response = self.head();
-        match response.header("Content-Length").map(|length| length.parse().unwrap()) {
-            Some(length) => {
-                (&mut self.stream).take(length).read_to_end(&mut response.body).unwrap();
-                assert_eq!(response.body.len() as u64, length, "the answer was cut: {response:?}");
-            }
-            None => _ = self.stream.read_to_end(&mut response.body).unwrap(),
+        self.try_response().unwrap_or_else(|error| panic!("no answer: {error}"))
+    }
+
+    /// Like `response`, where the server may have hung up or cut the answer.
+    pub(crate) fn try_response(&mut self) -> io::Result<Response> {
+        let mut response = self.try_head()?;
+        let Some(length) = response.length() else {
+            self.stream.read_to_end(&mut response.body)?;
+            return Ok(response);
+        };
+        (&mut self.stream).take(length).read_to_end(&mut response.body)?;
+        if response.body.len() as u64 != length {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("cut: {response:?}")));
         }
-        response
+        Ok(response)
     }
 
     /// Reads the head of a response and leaves its body where it is.
     #[track_caller]
     pub(crate) fn head(&mut self) -> Response {
-        let first = self.line();
-        let mut words = first.splitn(3, ' ');
-        let version = words.next();
-        assert!(version.is_some_and(|version| version.starts_with("HTTP/1.")), "{first:?} begins no response");
-        let status = words.next().and_then(|word| word.parse().ok());
-        let status = status.unwrap_or_else(|| panic!("{first:?} begins no response"));
+        self.try_head().unwrap_or_else(|error| panic!("no answer: {error}"))
+    }
+
+    fn try_head(&mut self) -> io::Result<Response> {
+        let first = self.line()?;
+        let bad = |line: &str| io::Error::new(ErrorKind::InvalidData, format!("{line:?} in the head of a response"));
+        let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+        let status = status.ok_or_else(|| bad(&first))?;
         let mut headers = Vec::new();
         loop {
-            let line = self.line();
+            let line = self.line()?;
             if line.is_empty() {
-                return Response { status, headers, body: Vec::new() };
+                return Ok(Response { status, headers, body: Vec::new() });
             }
-            let (key, value) = line.split_once(':').unwrap_or_else(|| panic!("{line:?} is no header"));
+            let (key, value) = line.split_once(':').ok_or_else(|| bad(&line))?;
             headers.push((key.to_owned(), value.trim().to_owned()));
         }
     }
 
-    #[track_caller]
-    fn line(&mut self) -> String {
+    fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).unwrap_or_else(|error| panic!("no answer: {error}"));
-        assert!(line.ends_with("\r\n"), "an answer's head was cut at {line:?}");
-        line.trim_end().to_owned()
+        self.stream.read_line(&mut line)?;
+        match line.strip_suffix("\r\n") {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(io::Error::new(ErrorKind::UnexpectedEof, format!("the head was cut at {line:?}"))),
+        }
     }
 
     /// Whatever still comes until the server hangs up, gently or not.
+    #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {
+        self.rest_and_end().0
+    }
+
+    /// Whatever still comes until the server hangs up, and whether it did so gently: an end, not a reset.
+    #[track_caller]
+    pub(crate) fn rest_and_end(&mut self) -> (Vec<u8>, bool) {
         let mut bytes = Vec::new();
-        match self.stream.read_to_end(&mut bytes) {
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                panic!("the server keeps the connection open")
-            }
-            _ => bytes,
+        let ended = self.stream.read_to_end(&mut bytes);
+        if let Err(error) = &ended {
+            let is_open = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            assert!(!is_open, "the server keeps the connection open");
         }
+        (bytes, ended.is_ok())
     }
 
     /// The connection itself.

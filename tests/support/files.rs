@@ -1,10 +1,11 @@
-//! A directory of a test's own.
+//! Files and directories of a test's own.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use tempfile::TempDir;
@@ -44,12 +45,7 @@ impl Dir {
 
     /// The names of everything in it, in order.
     pub(crate) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(self.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        names
+        names_in(self.path())
     }
 
     /// All regular files with their contents.
@@ -77,4 +73,18 @@ impl Dir {
             .collect();
         assert!(wrong.is_empty(), "files differ: {wrong:#?}");
     }
+}
+
+/// The names of everything in a directory, in order.
+pub(crate) fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Makes a named pipe. By the command, for rustix has no such call on macOS.
+pub(crate) fn make_fifo(path: impl AsRef<Path>) {
+    assert!(Command::new("mkfifo").arg(path.as_ref()).status().unwrap().success());
 }
