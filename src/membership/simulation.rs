@@ -1,7 +1,7 @@
 //! Whole networks of [`Membership`]s under a virtual clock: that they come to know each other, and at what price.
 //!
-//! A simulated server calls what the real server's loop calls, and nothing else: `due` when `next_due` says so, `told`
-//! and `listed` for a call that comes in, `answered` or `failed` for one that went out.
+//! A simulated server calls what the real server's loop calls, and nothing else: `due` when `next_due` says so,
+//! `on_request` and `live_peers` for a call that comes in, `on_response` or `on_failure` for one that went out.
 
 mod trials;
 

@@ -1,8 +1,9 @@
 //! What one server knows of its network, and whom it should call next.
 //!
 //! Deciding is kept apart from doing: no sockets, no threads, no clock. `now` is the time since the server's start, and
-//! all that happens to it comes in through [`Membership::told`], [`Membership::answered`] and [`Membership::failed`];
-//! what to do comes out of [`Membership::due`]. The simulation beside this file drives a thousand of them so.
+//! all that happens to it comes in through [`Membership::on_request`], [`Membership::on_response`] and
+//! [`Membership::on_failure`]; what to do comes out of [`Membership::due`]. The simulation beside this file drives a
+//! thousand of them so.
 //!
 //! It keeps three promises: the own URL is never to be called; no peer is called twice at the same time; and only a
 //! peer's own answer, never what others say of it, brings back one that was found dead.
@@ -167,7 +168,8 @@ impl Membership {
         self.peers.iter().take(1).chain(others).map(|peer| &peer.url)
     }
 
-    /// The peers to ask now. Each counts as being asked until [`Self::answered`] or [`Self::failed`] is called for it.
+    /// The peers to ask now. Each counts as being asked until [`Self::on_response`] or [`Self::on_failure`] is called for
+    /// it.
     pub(crate) fn due(&mut self, now: Duration) -> Vec<PeerUrl> {
         if self.announce_at.is_some_and(|at| at <= now) {
             self.announce(now);
