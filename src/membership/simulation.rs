@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, ops::Range, time::Duration};
 use super::*;
 
 const PERIOD: Duration = Duration::from_secs(60);
-const SILENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What XML adds to each URL of a list.
 const XML_BYTES: usize = 50;
@@ -23,7 +23,7 @@ const STEADY_PERIODS: u32 = 5;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// Of one that was given another.
+    /// Of a server, with its seed.
     Start(usize, usize),
     Wake(usize),
     Arrive {
@@ -31,7 +31,7 @@ enum Event {
         to: usize,
         life: u32,
     },
-    Silence {
+    Timeout {
         from: usize,
         to: usize,
         life: u32,
@@ -87,12 +87,12 @@ impl World {
         self.queue.push(Reverse((time, self.events, event)));
     }
 
-    fn start(&mut self, number: usize, named: &[usize]) {
+    fn start(&mut self, number: usize, seeds: &[usize]) {
         let (now, seed) = (self.now, self.random.u64(..));
         let server = &mut self.servers[number];
         server.life += 1;
-        let named = named.iter().map(|&number| url(number)).collect();
-        server.members = Some(Membership::new(server.url.clone(), named, Some(PERIOD), now, seed));
+        let seeds = seeds.iter().map(|&number| url(number)).collect();
+        server.members = Some(Membership::new(server.url.clone(), seeds, Some(PERIOD), now, seed));
         server.wakes_at = None;
         self.plan(number);
     }
@@ -121,17 +121,17 @@ impl World {
         {
             let Reverse((time, _, event)) = self.queue.pop().unwrap();
             self.now = time;
-            self.happen(event);
+            self.handle(event);
         }
         self.now = end;
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
-            Event::Start(number, named) => self.start(number, &[named]),
+            Event::Start(number, seed) => self.start(number, &[seed]),
             Event::Wake(from) => self.wake(from),
             Event::Arrive { from, to, life } if self.servers[from].life == life => self.arrive(from, to, life),
-            Event::Silence { from, to, life } if self.servers[from].life == life => {
+            Event::Timeout { from, to, life } if self.servers[from].life == life => {
                 let (now, peer) = (self.now, self.servers[to].url.clone());
                 self.servers[from].members.as_mut().unwrap().on_failure(&peer, now);
                 self.plan(from);
@@ -157,16 +157,18 @@ impl World {
     }
 
     fn arrive(&mut self, from: usize, to: usize, life: u32) {
-        let alone = (from < self.cut) != (to < self.cut);
+        let is_cut = (from < self.cut) != (to < self.cut);
         let now = self.now;
         let [near, far] = self.servers.get_disjoint_mut([from, to]).expect("nobody calls its own URL");
-        let (Some(asking), Some(telling), false) = (&mut near.members, &mut far.members, alone) else {
-            return self.at(now + SILENCE, Event::Silence { from, to, life });
+        let (Some(calling), Some(called), false) = (&mut near.members, &mut far.members, is_cut) else {
+            return self.at(now + REQUEST_TIMEOUT, Event::Timeout { from, to, life });
         };
-        let (mut pushed, mut listed) = (0, 0);
-        telling.on_request(asking.peers_to_send().inspect(|_| pushed += 1), now);
-        asking.on_response(&far.url, telling.live_peers().inspect(|_| listed += 1), now);
-        self.bytes += (pushed + listed) * (far.url.as_str().len() + XML_BYTES);
+        let request: Vec<&PeerUrl> = calling.peers_to_send().collect();
+        called.on_request(&request, now);
+        let sent = request.len();
+        let response: Vec<&PeerUrl> = called.live_peers().collect();
+        calling.on_response(&far.url, &response, now);
+        self.bytes += (sent + response.len()) * (far.url.as_str().len() + XML_BYTES);
         self.plan(from);
         self.plan(to);
     }
@@ -239,7 +241,7 @@ impl World {
         world
     }
 
-    /// Two halves that never met; then one of the first half is told of one of the other.
+    /// Two halves that never met; then one of the first half learns of one of the other.
     fn introduced(size: usize, seed: u64, periods: u32) -> Self {
         let mut world = Self::new(size, seed);
         let other = size / 2;
@@ -252,7 +254,7 @@ impl World {
         world.run_until(PERIOD * (periods + 1));
         assert!(world.living().all(|members| members.live_peers().count() == size / 2));
         let (now, introduced) = (world.now, url(other));
-        world.servers[1].members.as_mut().expect("it lives").on_request([&introduced], now);
+        world.servers[1].members.as_mut().expect("it lives").on_request(&[&introduced], now);
         world.plan(1);
         world
     }

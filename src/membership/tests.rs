@@ -5,10 +5,10 @@ mod promises;
 
 use std::collections::HashSet;
 
-use super::{agenda::*, *};
+use super::{failures::FAILURE_INTERVAL, schedule::*, *};
 
 const OWN: &str = "http://own:1";
-const NONE: [&str; 0] = [];
+const NONE: &[&str] = &[];
 
 fn url(text: &str) -> PeerUrl {
     text.parse().unwrap()
@@ -23,9 +23,9 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn server(named: &[&str], announce: u64) -> Membership {
-    let named = named.iter().map(|text| url(text)).collect();
-    Membership::new(url(OWN), named, Some(seconds(announce)), Duration::ZERO, 7)
+fn server(seeds: &[&str], announce: u64) -> Membership {
+    let seeds = seeds.iter().map(|text| url(text)).collect();
+    Membership::new(url(OWN), seeds, Some(seconds(announce)), Duration::ZERO, 7)
 }
 
 fn live_peers(members: &Membership) -> Vec<&str> {
@@ -59,8 +59,8 @@ fn run<'a>(
         for peer in due {
             calls.push((now, peer.clone()));
             match answer(&peer, now) {
-                Some(list) => _ = members.on_response(&peer, list, now),
-                None => _ = members.on_failure(&peer, now),
+                Some(list) => _ = members.on_response(&peer, &list, now),
+                None => members.on_failure(&peer, now),
             }
         }
     }
@@ -81,9 +81,9 @@ fn pauses(calls: &[(Duration, PeerUrl)], peer: &str) -> Vec<f64> {
 fn with_a_dead_peer() -> (Membership, Duration) {
     let mut members = server(&["http://a:1"], 0);
     run(&mut members, Duration::ZERO, |_, _| Some(vec!["http://dead:1"]));
-    members.announce = Some(seconds(60));
-    members.announce_at = Some(seconds(60));
-    members.agenda.plan(2, seconds(1));
+    members.period = Some(seconds(60));
+    members.next_period = Some(seconds(60));
+    members.schedule.plan(2, seconds(1));
     let end = seconds(240);
     run(&mut members, end, |peer, _| (peer.as_str() == "http://a:1").then(Vec::new));
     assert_eq!(live_peers(&members), [OWN, "http://a:1"]);
@@ -94,16 +94,16 @@ fn with_a_dead_peer() -> (Membership, Duration) {
 fn the_list_begins_with_ourselves_and_keeps_the_order_of_learning() {
     let mut members = server(&["http://b:1", "http://a:1", "http://b:1", OWN], 60);
     assert_eq!(live_peers(&members), [OWN, "http://b:1", "http://a:1"]);
-    members.on_request(["http://d:1", "http://a:1", "http://c:1"], Duration::ZERO);
+    members.on_request(&["http://d:1", "http://a:1", "http://c:1"], Duration::ZERO);
     assert_eq!(live_peers(&members), [OWN, "http://b:1", "http://a:1", "http://d:1", "http://c:1"]);
     assert_eq!(peers_to_send(&members), live_peers(&members));
 }
 
 #[test]
-fn what_is_heard_is_new_known_or_ignored() {
+fn urls_of_a_list_are_new_known_or_ignored() {
     let long = format!("http://{}:1", "x".repeat(246));
     let too_long = format!("http://{}:1", "x".repeat(247));
-    for (told, new, ignored) in [
+    for (urls, new, ignored) in [
         (vec![], vec![], 0),
         (vec!["http://a:1"], vec!["http://a:1"], 0),
         (vec!["http://a:1", "http://a:1", "http://a:1/"], vec!["http://a:1"], 0),
@@ -112,55 +112,55 @@ fn what_is_heard_is_new_known_or_ignored() {
         (vec![&long, &too_long], vec![&*long], 1),
     ] {
         let mut members = server(&["http://known:1"], 60);
-        let heard = members.on_request(told.clone(), Duration::ZERO);
-        assert_eq!(heard.new.iter().map(PeerUrl::as_str).collect::<Vec<_>>(), new, "{told:?}");
-        assert_eq!(heard.ignored, ignored, "{told:?}");
+        let outcome = members.on_request(&urls, Duration::ZERO);
+        assert_eq!(outcome.new.iter().map(PeerUrl::as_str).collect::<Vec<_>>(), new, "{urls:?}");
+        assert_eq!(outcome.ignored, ignored, "{urls:?}");
     }
 }
 
 #[test]
 fn a_push_an_answer_and_the_list_are_bounded() {
     let mut members = server(&["http://a:1"], 60);
-    let heard = members.on_request(urls(1..=2000), Duration::ZERO);
-    assert_eq!((heard.new.len(), heard.ignored), (MAX_PUSHED, 2000 - MAX_PUSHED));
-    let heard = members.on_response(&url("http://a:1"), urls(1001..=6000), Duration::ZERO);
-    assert_eq!(heard.new.len(), MAX_PEERS - 2 - MAX_PUSHED);
-    let (taken, known) = (MAX_ANSWERED, 24);
-    assert_eq!(heard.ignored, 5000 - taken + (taken - known - heard.new.len()));
+    let outcome = members.on_request(&urls(1..=2000), Duration::ZERO);
+    assert_eq!((outcome.new.len(), outcome.ignored), (MAX_SENT_PEERS, 2000 - MAX_SENT_PEERS));
+    let outcome = members.on_response(&url("http://a:1"), &urls(1001..=6000), Duration::ZERO);
+    assert_eq!(outcome.new.len(), MAX_PEERS - 2 - MAX_SENT_PEERS);
+    let (taken, known) = (MAX_PEERS, 24);
+    assert_eq!(outcome.ignored, 5000 - taken + (taken - known - outcome.new.len()));
     assert_eq!(members.live_peers().count(), MAX_PEERS);
     let pushed = peers_to_send(&members);
-    assert_eq!((pushed.len(), pushed[0], pushed[MAX_PUSHED - 1]), (MAX_PUSHED, OWN, "http://peer:4094"));
-    assert_eq!(pushed.iter().collect::<HashSet<_>>().len(), MAX_PUSHED);
+    assert_eq!((pushed.len(), pushed[0], pushed[MAX_SENT_PEERS - 1]), (MAX_SENT_PEERS, OWN, "http://peer:4094"));
+    assert_eq!(pushed.iter().collect::<HashSet<_>>().len(), MAX_SENT_PEERS);
 }
 
 #[test]
 fn on_a_full_list_the_dead_make_room() {
     let (mut members, now) = with_a_dead_peer();
     let many = urls(1..=MAX_PEERS);
-    for part in many.chunks(MAX_PUSHED) {
+    for part in many.chunks(MAX_SENT_PEERS) {
         members.on_request(part, now);
     }
     assert_eq!(members.live_peers().count(), MAX_PEERS);
-    assert!(!members.places.contains_key("http://dead:1"));
-    assert_eq!(members.on_request(["http://late:1"], now), MergeOutcome { ignored: 1, ..MergeOutcome::default() });
-    assert_eq!(members.places.len(), members.peers.len());
-    assert!(members.places.iter().all(|(url, &place)| members.peers[place].url == *url));
+    assert!(!members.index.contains_key("http://dead:1"));
+    assert_eq!(members.on_request(&["http://late:1"], now), MergeOutcome { ignored: 1, ..MergeOutcome::default() });
+    assert_eq!(members.index.len(), members.peers.len());
+    assert!(members.index.iter().all(|(url, &place)| members.peers[place].url == *url));
 }
 
 #[test]
-fn joining_asks_all_that_are_named_or_learnt_side_by_side_until_none_is_left() {
+fn joining_calls_all_seeds_and_new_peers_side_by_side_until_none_is_left() {
     let mut members = server(&["http://a:1", "http://b:1", OWN], 3600);
     let now = Duration::ZERO;
     assert_eq!(due(&mut members, now), ["http://a:1", "http://b:1"]);
     assert_eq!(due(&mut members, now), NONE, "both are being asked");
-    members.on_response(&url("http://a:1"), ["http://b:1", "http://c:1", OWN], now);
+    members.on_response(&url("http://a:1"), &["http://b:1", "http://c:1", OWN], now);
     assert_eq!(due(&mut members, now), ["http://c:1"]);
-    members.on_request(["http://d:1"], now);
+    members.on_request(&["http://d:1"], now);
     assert_eq!(due(&mut members, now), ["http://d:1"]);
     for peer in ["http://c:1", "http://d:1", "http://b:1"] {
-        members.on_response(&url(peer), [OWN], now);
+        members.on_response(&url(peer), &[OWN], now);
     }
-    members.on_request(["http://e:1"], now);
+    members.on_request(&["http://e:1"], now);
     assert_eq!(due(&mut members, now), NONE, "joining is over");
 }
 
@@ -168,22 +168,22 @@ fn joining_asks_all_that_are_named_or_learnt_side_by_side_until_none_is_left() {
 fn a_server_that_was_given_nobody_joins_when_somebody_calls() {
     let mut members = server(&[], 3600);
     assert_eq!(due(&mut members, Duration::ZERO), NONE);
-    members.on_request(["http://a:1", "http://b:1", OWN], seconds(9));
+    members.on_request(&["http://a:1", "http://b:1", OWN], seconds(9));
     assert_eq!(due(&mut members, seconds(9)), ["http://a:1", "http://b:1"]);
 }
 
 #[test]
 fn few_calls_are_begun_at_once_and_hanging_ones_delay_nobody() {
     let mut members = server(&["http://a:1"], 0);
-    members.on_request(urls(1..=1000), Duration::ZERO);
+    members.on_request(&urls(1..=1000), Duration::ZERO);
     let mut now = Duration::ZERO;
     let mut hanging = 0;
-    while hanging < MAX_ASKED_AT_ONCE {
+    while hanging < MAX_CALLS {
         let due = members.due(now);
-        assert_eq!(due.len(), MAX_LIVELY, "at {now:?}");
+        assert_eq!(due.len(), MAX_RECENT_CALLS, "at {now:?}");
         hanging += due.len();
         assert_eq!(members.due(now), []);
-        if hanging < MAX_ASKED_AT_ONCE {
+        if hanging < MAX_CALLS {
             assert_eq!(members.next_due(), Some(now + HANGING));
             now += HANGING;
         }
@@ -195,7 +195,7 @@ fn few_calls_are_begun_at_once_and_hanging_ones_delay_nobody() {
 }
 
 #[test]
-fn a_named_peer_is_tried_with_growing_pauses_until_it_has_answered_once() {
+fn a_seed_is_tried_with_growing_pauses_until_it_has_answered_once() {
     for announce in [0, 60] {
         let mut members = server(&["http://a:1"], announce);
         let up = seconds(600);
@@ -228,26 +228,26 @@ fn without_announcements_an_idle_server_has_nothing_to_do() {
 fn each_period_three_of_the_living_are_called_and_none_twice() {
     for known in [1, 2, 3, 10, 500] {
         let mut members = server(&["http://peer:1"], 60);
-        members.on_request(urls(1..=known), Duration::ZERO);
+        members.on_request(&urls(1..=known), Duration::ZERO);
         let all: Vec<String> = members.live_peers().map(ToString::to_string).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         run(&mut members, seconds(200), |_, _| Some(all.clone()));
         let mut turn = Vec::new();
         for _ in 0..known.div_ceil(3) {
-            let at = members.announce_at.unwrap();
+            let at = members.next_period.unwrap();
             let called = due(&mut members, at);
-            assert_eq!(called.len(), known.min(CALLS_A_PERIOD));
+            assert_eq!(called.len(), known.min(CALLS_PER_PERIOD));
             assert_eq!(called.iter().collect::<HashSet<_>>().len(), called.len());
             for peer in &called {
-                members.on_response(&url(peer), all.clone(), at);
+                members.on_response(&url(peer), &all, at);
             }
             turn.extend(called);
-            let next = members.announce_at.unwrap();
+            let next = members.next_period.unwrap();
             assert!(next >= at + seconds(60) * 7 / 8 && next <= at + seconds(60) * 9 / 8, "{next:?} after {at:?}");
         }
         // Nobody waits for more than this turn and the next.
         let missed = known - turn.iter().collect::<HashSet<_>>().len();
-        assert!(missed <= known / 2 + CALLS_A_PERIOD, "{missed} of {known} were not called");
+        assert!(missed <= known / 2 + CALLS_PER_PERIOD, "{missed} of {known} were not called");
     }
 }
 
@@ -255,9 +255,9 @@ fn each_period_three_of_the_living_are_called_and_none_twice() {
 fn servers_that_are_started_together_do_not_march_in_step() {
     let first = |seed| {
         let mut members = Membership::new(url(OWN), vec![], Some(seconds(60)), Duration::ZERO, seed);
-        let first = members.announce_at.unwrap();
+        let first = members.next_period.unwrap();
         members.due(first);
-        (first, members.announce_at.unwrap().saturating_sub(first))
+        (first, members.next_period.unwrap().saturating_sub(first))
     };
     let starts: HashSet<u64> = (0..60).map(|seed| first(seed).0.as_secs() / 6).collect();
     assert!(starts.len() >= 9, "{starts:?}");
@@ -267,54 +267,46 @@ fn servers_that_are_started_together_do_not_march_in_step() {
 #[test]
 fn in_a_period_one_call_goes_to_the_dead_and_the_rest_to_the_living() {
     let (mut members, _) = with_a_dead_peer();
-    members.on_request(["http://b:1", "http://c:1", "http://d:1"], seconds(240));
+    members.on_request(&["http://b:1", "http://c:1", "http://d:1"], seconds(240));
     let now = seconds(3600);
     let called = due(&mut members, now);
-    assert_eq!(called.len(), CALLS_A_PERIOD);
+    assert_eq!(called.len(), CALLS_PER_PERIOD);
     assert!(called.contains(&"http://dead:1".to_owned()), "{called:?}");
 }
 
 #[test]
-fn a_peer_that_an_answer_leaves_out_is_called_next() {
+fn a_peer_that_has_called_is_not_called_next() {
     let mut members = server(&["http://peer:1"], 60);
-    members.on_request(urls(1..=300), Duration::ZERO);
+    members.on_request(&urls(1..=300), Duration::ZERO);
     let all = urls(1..=300);
     let all: Vec<&str> = all.iter().map(PeerUrl::as_str).collect();
-    run(&mut members, seconds(120), |_, _| Some(all.clone()));
-    let at = members.announce_at.unwrap();
-    let called = members.due(at);
-    let left_out = all.iter().rev().find(|url| called.iter().all(|peer| peer.as_str() != **url)).unwrap();
-    let rest: Vec<&str> = all.iter().copied().filter(|url| url != left_out).collect();
-    for peer in called {
-        members.on_response(&peer, &*rest.iter().map(|text| url(text)).collect::<Vec<_>>(), at);
-    }
-    let at = members.announce_at.unwrap();
-    let called = due(&mut members, at);
-    assert_eq!(called.len(), CALLS_A_PERIOD);
-    assert!(called.contains(&(*left_out).to_owned()), "{left_out} is not among {called:?}");
-    assert!(live_peers(&members).contains(left_out), "only its own failures make it dead");
+    run(&mut members, seconds(30), |_, _| Some(all.clone()));
+    members.rotation = vec![2, 4, 1, 3];
+    members.on_request(&["http://peer:2", "http://peer:1"], seconds(31));
+    let at = members.next_period.unwrap();
+    assert_eq!(due(&mut members, at), ["http://peer:1", "http://peer:3", "http://peer:4"]);
 }
 
 #[test]
 fn who_was_not_asked_cannot_answer_or_fail() {
     let mut members = server(&[], 60);
-    assert!(!members.on_failure(&url("http://a:1"), Duration::ZERO));
-    members.on_request(["http://a:1"], Duration::ZERO);
-    assert!(!members.on_failure(&url("http://a:1"), Duration::ZERO));
-    assert_eq!(members.on_response(&url("http://b:1"), ["http://c:1"], Duration::ZERO).new, [url("http://c:1")]);
+    members.on_failure(&url("http://a:1"), Duration::ZERO);
+    members.on_request(&["http://a:1"], Duration::ZERO);
+    members.on_failure(&url("http://a:1"), Duration::ZERO);
+    assert_eq!(members.on_response(&url("http://b:1"), &["http://c:1"], Duration::ZERO).new, [url("http://c:1")]);
     assert_eq!(live_peers(&members), [OWN, "http://a:1", "http://c:1"]);
 }
 
 #[test]
 fn who_is_being_asked_is_not_planned_again() {
-    let mut agenda = Agenda::default();
-    agenda.plan(1, seconds(5));
-    agenda.plan(1, seconds(3));
-    assert_eq!(agenda.first(), Some(seconds(3)));
-    assert_eq!(agenda.take_due(seconds(9)), [1]);
-    agenda.plan(1, seconds(9));
-    assert_eq!((agenda.first(), agenda.take_due(seconds(9))), (None, vec![]));
-    assert!(agenda.finish(1) && !agenda.finish(1));
-    agenda.plan(1, seconds(9));
-    assert_eq!(agenda.take_due(seconds(9)), [1]);
+    let mut schedule = CallSchedule::default();
+    schedule.plan(1, seconds(5));
+    schedule.plan(1, seconds(3));
+    assert_eq!(schedule.next_start(), Some(seconds(3)));
+    assert_eq!(schedule.start_due(seconds(9)), [1]);
+    schedule.plan(1, seconds(9));
+    assert_eq!((schedule.next_start(), schedule.start_due(seconds(9))), (None, vec![]));
+    assert!(schedule.finish(1) && !schedule.finish(1));
+    schedule.plan(1, seconds(9));
+    assert_eq!(schedule.start_due(seconds(9)), [1]);
 }

@@ -102,7 +102,7 @@ impl Gossip {
         let now = self.started.elapsed();
         match answer {
             Ok(urls) => {
-                let heard = self.members().on_response(peer, urls.iter().map(String::as_str), now);
+                let heard = self.members().on_response(peer, &urls, now);
                 let known = format::count(urls.len(), "peer");
                 if !self.has_joined.swap(true, Ordering::Relaxed) {
                     log::info!("joined the network through {peer}, which knows {known}");

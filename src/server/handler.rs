@@ -88,7 +88,7 @@ impl Handler {
 
     fn merge(&self, urls: &[String], caller: &str) -> Answer {
         let mut members = lock(&self.members);
-        let heard = members.on_request(urls.iter().map(String::as_str), self.started.elapsed());
+        let heard = members.on_request(urls, self.started.elapsed());
         let answer = protocol::write_peers(members.live_peers());
         drop(members);
         log_merge(&heard, &caller);

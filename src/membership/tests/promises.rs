@@ -7,7 +7,7 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
-    Told(Vec<usize>),
+    Request(Vec<usize>),
     End(usize, Option<Vec<usize>>),
 }
 
@@ -15,7 +15,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let list = || proptest::collection::vec(0_usize..12, 0..6);
     let step = prop_oneof![
         (0_u64..100).prop_map(Step::Wait),
-        list().prop_map(Step::Told),
+        list().prop_map(Step::Request),
         (0_usize..9, proptest::option::of(list())).prop_map(|(which, answer)| Step::End(which, answer)),
     ];
     proptest::collection::vec(step, 0..300)
@@ -32,9 +32,9 @@ proptest! {
         for step in steps {
             match step {
                 Step::Wait(pause) => now += seconds(pause),
-                Step::Told(list) => {
+                Step::Request(list) => {
                     let list: Vec<String> = list.iter().map(name).collect();
-                    members.on_request(list.iter().map(String::as_str), now);
+                    members.on_request(&list, now);
                 }
                 Step::End(_, _) if asked.is_empty() => {}
                 Step::End(which, answer) => {
@@ -42,14 +42,14 @@ proptest! {
                     match answer {
                         Some(list) => {
                             let list: Vec<String> = list.iter().map(name).collect();
-                            members.on_response(&peer, list.iter().map(String::as_str), now);
+                            members.on_response(&peer, &list, now);
                         }
-                        None => _ = members.on_failure(&peer, now),
+                        None => members.on_failure(&peer, now),
                     }
                 }
             }
             let is_due = members.next_due().is_some_and(|at| at <= now);
-            let announces = members.announce_at.is_some_and(|at| at <= now);
+            let announces = members.next_period.is_some_and(|at| at <= now);
             let due = members.due(now);
             prop_assert_eq!(is_due, !due.is_empty() || announces);
             prop_assert!(members.next_due().is_none_or(|at| at > now));
@@ -60,7 +60,7 @@ proptest! {
             let listed = live_peers(&members);
             prop_assert_eq!(listed[0], OWN);
             prop_assert_eq!(listed.iter().collect::<HashSet<_>>().len(), listed.len());
-            prop_assert!(members.peers.iter().all(|peer| listed.contains(&peer.url.as_str()) != peer.death().is_some()));
+            prop_assert!(members.peers.iter().all(|peer| listed.contains(&peer.url.as_str()) != peer.failures.is_dead()));
         }
     }
 }
