@@ -9,6 +9,7 @@
 //! - `liars`: peers that answer a client with whatever harms it most
 //! - `faults`: machines that fail: kills, full disks, missing permission, files that change while they are sent
 //! - `strangers`: whatever is done to a server without the password, it goes on serving
+//! - `layers`: reads the source: imports go down the layers, each foreign crate is known to one room
 //! - `terminal`: bars, the prompt for the password and ctrl-c, at a pseudo-terminal whose screen is modelled
 //! - `texts`: help, messages and logs, word for word
 //! - `client`: what a client makes of good and bad answers: exit status, files, words
@@ -23,6 +24,7 @@ mod faults;
 mod files;
 mod gossip;
 mod harness;
+mod layers;
 mod liars;
 mod network;
 mod roundtrip;
