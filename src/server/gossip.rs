@@ -1,4 +1,4 @@
-//! Joining the network and staying in it: carries out what the [`Membership`] decides.
+//! Joins the network and stays in it: makes the calls that the [`Membership`] decides on.
 //!
 //! One thread waits for the next call that is due; each call has a thread of its own, so a dead peer delays nobody.
 //! Nothing that a peer does ends the server: a failed call is a warning.
@@ -7,7 +7,7 @@ use std::{
     collections::HashSet,
     io,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
@@ -23,40 +23,38 @@ use crate::{
 /// The stack of a thread that makes one call: ureq and the XML reader need a small part of it.
 const STACK_BYTES: usize = 256 << 10;
 
-/// What wakes the gossip before the time that it has set itself.
+/// What wakes the gossip thread before the next call is due.
 pub(crate) enum News {
-    /// The members have changed: a call may be due earlier.
+    /// The membership has changed: a call may be due earlier.
     Changed,
-    /// The server ends.
+    /// The server stops.
     Over,
 }
 
-/// Starts asking the members. `started` is the zero of their clock; whoever holds the other ends of `news` wakes the
-/// gossip and ends it. Calls that are under way then are left to the caller's own end.
+/// Starts the gossip thread. `started` is the zero of the membership's clock; what comes in through `receiver` wakes the
+/// thread or stops it. Calls in progress then are left to the client's own end.
 pub(crate) fn start(
-    members: Arc<Mutex<Membership>>,
+    membership: Arc<Mutex<Membership>>,
     client: PeerClient,
     started: Instant,
-    news: (Sender<News>, Receiver<News>),
+    sender: Sender<News>,
+    receiver: Receiver<News>,
 ) -> io::Result<()> {
-    let (sender, receiver) = news;
     let gossip = Arc::new(Gossip {
-        members,
+        membership,
         client,
         started,
         news: sender,
         failing: Mutex::default(),
         has_joined: AtomicBool::new(false),
     });
-    thread::Builder::new()
-        .name("gossip".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(move || gossip.run(&receiver))
-        .map(drop)
+    let thread = thread::Builder::new().name("gossip".to_owned()).stack_size(STACK_BYTES);
+    thread.spawn(move || gossip.run(&receiver)).map(drop)
 }
 
+/// What the gossip thread and its calls share.
 struct Gossip {
-    members: Arc<Mutex<Membership>>,
+    membership: Arc<Mutex<Membership>>,
     client: PeerClient,
     started: Instant,
     news: Sender<News>,
@@ -67,16 +65,14 @@ struct Gossip {
 }
 
 impl Gossip {
+    /// Makes the calls that are due until the server stops.
     fn run(self: &Arc<Self>, news: &Receiver<News>) {
         loop {
-            let (due, next) = {
-                let mut members = self.members();
-                let now = self.started.elapsed();
-                (members.due(now), members.next_due())
-            };
+            let due = lock(&self.membership).due(self.started.elapsed());
             for peer in &due {
                 self.spawn_call(peer);
             }
+            let next = lock(&self.membership).next_due();
             let wait = next.map_or(Duration::MAX, |next| next.saturating_sub(self.started.elapsed()));
             match news.recv_timeout(wait) {
                 Ok(News::Changed) | Err(RecvTimeoutError::Timeout) => {}
@@ -87,55 +83,45 @@ impl Gossip {
 
     fn spawn_call(self: &Arc<Self>, peer: &PeerUrl) {
         let gossip = Arc::clone(self);
-        let asked = peer.clone();
+        let called = peer.clone();
         let thread = thread::Builder::new().name("call".to_owned()).stack_size(STACK_BYTES);
-        if let Err(error) = thread.spawn(move || gossip.ask(&asked)) {
+        if let Err(error) = thread.spawn(move || gossip.call(&called)) {
             log::warn!("could not start a thread to call {peer}: {error}");
-            self.members().on_failure(peer, self.started.elapsed());
+            lock(&self.membership).on_failure(peer, self.started.elapsed());
         }
     }
 
-    /// Exchanges op 0 with one peer.
-    fn ask(&self, peer: &PeerUrl) {
-        let pushed: Vec<PeerUrl> = self.members().peers_to_send().cloned().collect();
-        let answer = self.client.merge(peer, &pushed);
-        let now = self.started.elapsed();
-        match answer {
-            Ok(urls) => {
-                let heard = self.members().on_response(peer, &urls, now);
-                let known = format::count(urls.len(), "peer");
-                if !self.has_joined.swap(true, Ordering::Relaxed) {
-                    log::info!("joined the network through {peer}, which knows {known}");
-                } else if self.failing().remove(peer) {
-                    log::info!("{peer} answers again");
-                } else {
-                    log::debug!("{peer} knows {known}");
-                }
-                log_merge(&heard, peer);
-            }
-            Err(failure) => {
-                self.members().on_failure(peer, now);
-                self.report(peer, &failure);
-            }
+    /// Exchanges lists of peers with one peer.
+    fn call(&self, peer: &PeerUrl) {
+        let peers_to_send: Vec<PeerUrl> = lock(&self.membership).peers_to_send().cloned().collect();
+        match self.client.merge(peer, &peers_to_send) {
+            Ok(urls) => self.on_response(peer, &urls),
+            Err(error) => self.on_failure(peer, &error),
         }
-        // When the gossip has ended there is nobody left to tell.
+        // Nobody receives it once the gossip thread has ended.
         let _ = self.news.send(News::Changed);
     }
 
-    /// Warns of a peer once, until it has answered again.
-    fn report(&self, peer: &PeerUrl, failure: &CallError) {
-        if self.failing().insert(peer.clone()) {
-            log::warn!("could not exchange peers with {peer}: {failure}");
+    fn on_response(&self, peer: &PeerUrl, urls: &[String]) {
+        let outcome = lock(&self.membership).on_response(peer, urls, self.started.elapsed());
+        let known = format::count(urls.len(), "peer");
+        if !self.has_joined.swap(true, Ordering::Relaxed) {
+            log::info!("joined the network through {peer}, which knows {known}");
+        } else if lock(&self.failing).remove(peer) {
+            log::info!("{peer} answers again");
         } else {
-            log::debug!("could not exchange peers with {peer}, again: {failure}");
+            log::debug!("{peer} knows {known}");
         }
+        log_merge(&outcome, peer);
     }
 
-    fn failing(&self) -> MutexGuard<'_, HashSet<PeerUrl>> {
-        lock(&self.failing)
-    }
-
-    fn members(&self) -> MutexGuard<'_, Membership> {
-        lock(&self.members)
+    /// Logs the first failure of a peer as a warning, and the others until it has answered again for debugging only.
+    fn on_failure(&self, peer: &PeerUrl, error: &CallError) {
+        lock(&self.membership).on_failure(peer, self.started.elapsed());
+        if lock(&self.failing).insert(peer.clone()) {
+            log::warn!("could not exchange peers with {peer}: {error}");
+        } else {
+            log::debug!("could not exchange peers with {peer}, again: {error}");
+        }
     }
 }

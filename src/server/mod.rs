@@ -76,7 +76,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     introduce(&own, &dir, statistics);
     // It calls each peer only now and then: a connection that is kept would only cost both sides.
     let client = PeerClient::new(password, common.timeout, 0);
-    gossip::start(members, client.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
+    gossip::start(members, client.clone(), started, news.clone(), newest).map_err(Error::Start)?;
 
     ended.recv().expect("the thread that waits for signals lives as long as the server");
     log::info!("stopped by a signal");
