@@ -1,14 +1,16 @@
-//! What a share lists and opens, and what its readers get while files change.
+//! What a shared directory lists and opens, and what its readers get while files change.
 
 use std::{
     ffi::OsStr,
-    fs::{FileTimes, OpenOptions, Permissions},
-    io::Write,
+    fs::{File, FileTimes, OpenOptions, Permissions},
+    io::{ErrorKind, Read, Write},
     os::unix::{
         fs::{PermissionsExt, symlink},
         net::UnixListener,
     },
     sync::mpsc,
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use tempfile::{TempDir, tempdir};
@@ -138,7 +140,7 @@ fn a_request_for_a_fifo_does_not_wake_its_writer() {
 }
 
 #[test]
-fn a_census_counts_what_is_shared_and_what_is_refused() {
+fn statistics_count_what_is_shared_and_what_is_refused() {
     let (dir, share) = zoo();
     let refused = if dir.path().join(OsStr::from_bytes(b"latin-\xe9")).exists() { 3 } else { 2 };
     assert_eq!(share.statistics().unwrap(), Statistics { files: 4, bytes: 5 + 5 + 3, hidden: 1, refused });
