@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::limits::LogLimit;
 use crate::{
     auth::Password,
     error::reason,
     escape::Escaped,
     file_name::FileName,
     format,
-    handover::Answer,
     lock::lock,
     membership::{Membership, MergeOutcome},
     pattern::Pattern,
@@ -32,8 +32,25 @@ const PIECE_BYTES: usize = 256 << 10;
 /// How long a listing may take: a pattern that is slow on each of many names must not keep the server busy for long.
 const LONGEST_SEARCH: Duration = Duration::from_secs(10);
 
-/// How often refused proofs are logged: whoever guesses passwords does not fill the disk with it.
-const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
+/// Writes a body: exactly the announced number of bytes, or it fails. Pieces of 256 KiB keep it fast.
+pub(super) type Body = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+
+/// The answer to one call.
+pub(super) struct Answer {
+    /// Its kind, as HTTP calls it.
+    pub(super) content_type: &'static str,
+    /// How many bytes the body writes.
+    pub(super) length: u64,
+    pub(super) body: Body,
+}
+
+impl Answer {
+    /// A whole document.
+    pub(super) fn document(bytes: Vec<u8>) -> Self {
+        let length = bytes.len() as u64;
+        Self { content_type: "text/xml", length, body: Box::new(move |to| to.write_all(&bytes)) }
+    }
+}
 
 /// One server of the network.
 pub(crate) struct Handler {
@@ -43,14 +60,7 @@ pub(crate) struct Handler {
     members: Arc<Mutex<Membership>>,
     started: Instant,
     on_told: Box<dyn Fn() + Send + Sync>,
-    refusals: Mutex<Refusals>,
-}
-
-/// Refused proofs since they were last logged.
-#[derive(Default)]
-struct Refusals {
-    logged: Option<Instant>,
-    since: u64,
+    auth_failure_log: LogLimit,
 }
 
 impl Handler {
@@ -64,25 +74,25 @@ impl Handler {
         started: Instant,
         on_told: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
-        Self { own, password, share, members, started, on_told, refusals: Mutex::default() }
+        Self { own, password, share, members, started, on_told, auth_failure_log: LogLimit::default() }
     }
 
     /// Answers one call. `accepts_raw`: the caller takes a file's own bytes in place of XML. `caller` is its address.
-    pub(crate) fn handle(&self, call: &[u8], accepts_raw: bool, caller: &str) -> Answer {
+    pub(super) fn handle(&self, call: &[u8], accepts_raw: bool, caller: &str) -> Answer {
         let op = protocol::read_call(call, |proof| self.password.verify(proof, self.own.as_str()));
         let answer = match op {
             Ok(Op::Merge(urls)) => Ok(self.merge(&urls, caller)),
             Ok(Op::List(pattern)) => self.list(&pattern, caller),
             Ok(Op::Fetch(name)) => self.fetch(&name, accepts_raw, caller),
             Err(Rejection::Proof) => {
-                self.log_refusal(caller);
-                return Answer::Message(protocol::write_refusal());
+                self.log_auth_failure(caller);
+                return Answer::document(protocol::write_refusal());
             }
             Err(Rejection::Fault(text)) => Err(text),
         };
         answer.unwrap_or_else(|text| {
             log::debug!("{caller} gets a fault: {}", Escaped(&text));
-            Answer::Message(protocol::write_fault(&text))
+            Answer::document(protocol::write_fault(&text))
         })
     }
 
@@ -93,7 +103,7 @@ impl Handler {
         drop(members);
         log_merge(&heard, &caller);
         (self.on_told)();
-        Answer::Message(answer)
+        Answer::document(answer)
     }
 
     fn list(&self, pattern: &str, caller: &str) -> Result<Answer, String> {
@@ -108,7 +118,7 @@ impl Handler {
             return Err("the listing took too long; a simpler pattern may be quicker".to_owned());
         }
         log::debug!("listed for {caller} what matches '{shown}': {}", format::count(names.len(), "file"));
-        Ok(Answer::Message(protocol::write_listing(&names)))
+        Ok(Answer::document(protocol::write_listing(&names)))
     }
 
     fn fetch(&self, name: &[u8], accepts_raw: bool, caller: &str) -> Result<Answer, String> {
@@ -118,7 +128,7 @@ impl Handler {
         let mut file = self.share.open_file(&name).map_err(|error| fault(&error))?;
         let sent = Sent { name, bytes: file.size(), caller: caller.to_owned(), begun: Instant::now() };
         if accepts_raw {
-            return Ok(Answer::Stream {
+            return Ok(Answer {
                 content_type: "application/octet-stream",
                 length: file.size(),
                 body: Box::new(move |out| sent.log(copy(&mut file, out))),
@@ -127,24 +137,16 @@ impl Handler {
         let size = file.size();
         let content = Content::measure(&mut file, size).map_err(|error| fault(&error))?;
         file.rewind().map_err(|error| fault(&error))?;
-        Ok(Answer::Stream {
+        Ok(Answer {
             content_type: "text/xml",
             length: content.length(),
             body: Box::new(move |out| sent.log(content.write(&mut file, out))),
         })
     }
 
-    /// Logs a refusal, or only counts it when one has been logged just now.
-    fn log_refusal(&self, caller: &str) {
-        let mut refusals = lock(&self.refusals);
-        refusals.since += 1;
-        if refusals.logged.is_some_and(|logged| logged.elapsed() < REFUSALS_LOGGED_EVERY) {
-            return;
-        }
-        let count = std::mem::take(&mut refusals.since);
-        refusals.logged = Some(Instant::now());
-        drop(refusals);
-        let others = if count > 1 { format!(" ({} more since the last time)", count - 1) } else { String::new() };
+    fn log_auth_failure(&self, caller: &str) {
+        let Some(skipped) = self.auth_failure_log.check() else { return };
+        let others = if skipped > 0 { format!(" ({skipped} more since the last time)") } else { String::new() };
         log::warn!(
             "refused {caller}: its proof is wrong; another password, or it calls this server by another URL than {}{others}",
             self.own

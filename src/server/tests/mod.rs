@@ -1,36 +1,36 @@
-//! Drives a door and its endpoint over loopback with a toy in the node's place.
+//! Drives an HTTP server over loopback, with a toy in the handler's place.
 
+mod backends;
 mod calls;
-mod guests;
-mod lines;
+mod connections;
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    os::unix::net::UnixListener,
-    path::PathBuf,
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
     thread,
     time::{Duration, Instant},
 };
 
-use super::*;
-use crate::{
-    endpoint::{Answering, Endpoint},
-    handover::{Answer, Body, Receive, Received},
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::{
+    backend::Handle,
+    handler::Answer,
+    listener::{Capacity, HttpServer, listen_on},
 };
+use crate::fd_limit;
 
 /// Longer than any step of a test may take on a machine under load.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A silence limit that no test waits for.
+/// A timeout that no test waits for.
 const PATIENT: Duration = Duration::from_secs(300);
 
-/// A silence limit that is waited for.
+/// A timeout that is waited for.
 const BRIEF: Duration = Duration::from_millis(400);
 
 /// A body of `length` bytes, each the low byte of its index in pieces of 256 KiB.
@@ -45,22 +45,22 @@ fn stream(length: u64) -> Answer {
         }
         Ok(())
     };
-    Answer::Stream { content_type: "text/xml", length, body: Box::new(body) }
+    Answer { content_type: "text/xml", length, body: Box::new(body) }
 }
 
 /// Answers by what the call says: `stream N`, `message N`, `short N`, `long N`, `fail N`, `block N`, `panic`,
 /// `who`, or an echo.
-fn toy() -> Answering {
-    Arc::new(|call, octets, address| {
+fn toy() -> Handle {
+    Box::new(|call, octets, address| {
         let text = String::from_utf8_lossy(call);
         let (word, number) = text.split_once(' ').unwrap_or((&text, ""));
         let number = number.parse::<u64>().unwrap_or_default();
         match word {
             "stream" => stream(number),
-            "message" => Answer::Message(vec![b'm'; usize::try_from(number).unwrap()]),
+            "message" => Answer::document(vec![b'm'; usize::try_from(number).unwrap()]),
             "short" | "long" | "fail" | "panicking" => {
                 let what = word.to_owned();
-                Answer::Stream {
+                Answer {
                     content_type: "text/xml",
                     length: number,
                     body: Box::new(move |to| {
@@ -78,39 +78,33 @@ fn toy() -> Answering {
             "block" => {
                 // Longer than closing may take.
                 thread::sleep(Duration::from_secs(number));
-                Answer::Message(Vec::new())
+                Answer::document(Vec::new())
             }
             "panic" => std::panic::resume_unwind(Box::new("as wanted")),
-            "who" => Answer::Message(format!("{address} {octets}").into_bytes()),
-            _ => Answer::Message(call.to_vec()),
+            "who" => Answer::document(format!("{address} {octets}").into_bytes()),
+            _ => Answer::document(call.to_vec()),
         }
     })
 }
 
-/// A door on loopback, with its private directory.
-struct House {
-    door: Option<Door>,
+/// A server on loopback.
+struct TestServer {
+    server: HttpServer,
     address: SocketAddr,
-    _private: tempfile::TempDir,
 }
 
-impl House {
-    fn open(silence: Duration) -> Self {
-        Self::open_with(silence, (128, 256))
+impl TestServer {
+    fn start(timeout: Duration) -> Self {
+        Self::start_with(timeout, 256, 64)
     }
 
-    fn open_with(silence: Duration, places: (usize, usize)) -> Self {
+    fn start_with(timeout: Duration, connections: usize, backends: usize) -> Self {
         fd_limit::raise_limit();
-        let private = tempfile::tempdir().unwrap();
-        let directory = private.path().to_path_buf();
-        let start = move || -> io::Result<(PathBuf, Arc<dyn Receive>)> {
-            let endpoint = Endpoint::start(&directory, toy())?;
-            Ok((endpoint.path().to_path_buf(), Arc::new(endpoint)))
-        };
-        let listener = listen("127.0.0.1:0".parse().unwrap(), silence).unwrap();
+        let listener = listen_on("127.0.0.1:0".parse().unwrap(), timeout).unwrap();
         let address = listener.local_addr().unwrap();
-        let door = Door::open_with(vec![listener], Box::new(start), silence, places).unwrap();
-        Self { door: Some(door), address, _private: private }
+        let capacity = Capacity { connections, backends };
+        let server = HttpServer::start(vec![listener], toy(), timeout, capacity).unwrap();
+        Self { server, address }
     }
 
     fn connect(&self) -> Caller {
@@ -127,12 +121,8 @@ impl House {
         caller.reply().expect("an honest call is answered")
     }
 
-    fn inside(&self) -> &Arc<super::House> {
-        &self.door.as_ref().unwrap().house
-    }
-
     fn wait_until_empty(&self) {
-        assert!(self.inside().guests.wait_until_empty(DEADLINE), "guests are left over");
+        assert!(self.server.connections.wait_until_empty(DEADLINE), "connections are left over");
     }
 
     /// How long an honest call takes, on a connection of its own.

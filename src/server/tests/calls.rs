@@ -1,17 +1,17 @@
-//! Calls and their answers: what reaches the node, what the door answers itself, and how answers are delivered.
+//! Calls and their answers: what reaches the handler, what is refused before, and how answers are written.
 
 use super::*;
 
 #[test]
 fn small_and_large_answers_arrive_on_one_connection() {
-    let house = House::open(PATIENT);
-    let mut caller = house.connect();
+    let server = TestServer::start(PATIENT);
+    let mut caller = server.connect();
     for body in ["hello", "message 0", "message 65536", "message 65537", "message 3000000", "stream 0", "stream 1"] {
         caller.post(body);
         let reply = caller.reply().unwrap();
         assert_eq!(reply.status(), "200", "{body}");
         assert!(reply.head.contains("Content-Type: text/xml\r\n"), "{}", reply.head);
-        assert!(!reply.head.contains("X-Door") && !reply.head.contains("Connection"), "{}", reply.head);
+        assert!(!reply.head.contains("Connection"), "{}", reply.head);
         let number = body.split_once(' ').map_or(5, |(_, number)| number.parse().unwrap());
         assert_eq!(reply.body.len(), number, "{body}");
     }
@@ -23,8 +23,8 @@ fn small_and_large_answers_arrive_on_one_connection() {
 
 #[test]
 fn bodies_of_calls_arrive_whole_at_every_size() {
-    let house = House::open(PATIENT);
-    let mut caller = house.connect();
+    let server = TestServer::start(PATIENT);
+    let mut caller = server.connect();
     for length in [0, 1, 1023, 1024, 1025, 16_383, 16_384, 16_385, 65_536, 65_537, 1024 * 1024] {
         caller.post(&"b".repeat(length));
         assert_eq!(caller.reply().unwrap().body, vec![b'b'; length], "{length}");
@@ -33,7 +33,7 @@ fn bodies_of_calls_arrive_whole_at_every_size() {
 
 #[test]
 fn callers_are_kept_or_closed_as_http_wants_it() {
-    let house = House::open(PATIENT);
+    let server = TestServer::start(PATIENT);
     for (request, closes) in [
         (post("hello"), false),
         (post("hello").replace("Content", "Connection: Keep-Alive\r\nContent"), false),
@@ -42,7 +42,7 @@ fn callers_are_kept_or_closed_as_http_wants_it() {
         (post("hello").replace("1.1", "1.0").replace("Content", "Connection: keep-alive\r\nContent"), true),
         (post("hello").replace("Content", "Connection: Upgrade\r\nUpgrade: h2c\r\nContent"), false),
     ] {
-        let mut caller = house.connect();
+        let mut caller = server.connect();
         caller.send(&request);
         let reply = caller.reply().unwrap();
         assert_eq!(reply.body, b"hello", "{request}");
@@ -57,9 +57,9 @@ fn callers_are_kept_or_closed_as_http_wants_it() {
 }
 
 #[test]
-fn the_endpoint_judges_methods_and_paths() {
-    let house = House::open(PATIENT);
-    let mut caller = house.connect();
+fn methods_and_paths_that_take_no_calls_say_so() {
+    let server = TestServer::start(PATIENT);
+    let mut caller = server.connect();
     for (request, status, says) in [
         ("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "200", ""),
         ("POST /rpc2 HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "404", "/RPC2"),
@@ -84,8 +84,8 @@ fn the_endpoint_judges_methods_and_paths() {
 }
 
 #[test]
-fn what_the_door_refuses_is_answered_and_closed() {
-    let house = House::open(PATIENT);
+fn what_is_refused_is_answered_and_closed() {
+    let server = TestServer::start(PATIENT);
     for (request, status) in [
         ("POST / HTTP/1.1\r\n\r\n", "411"),
         ("POST / HTTP/1.1\r\nContent-Length: 30000000000\r\n\r\n<", "413"),
@@ -94,9 +94,9 @@ fn what_the_door_refuses_is_answered_and_closed() {
         ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "411"),
         ("POST / HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n", "501"),
         ("POST / HTTP/1.1\nContent-Length: 0\n\n", "400"),
-        ("OPTIONS * HTTP/1.1\r\nX-Door: 1 door\r\n\r\n", "400"),
+        ("OPTIONS * HTTP/1.1\r\n\r\n", "400"),
     ] {
-        let mut caller = house.connect();
+        let mut caller = server.connect();
         caller.send(request);
         let reply = caller.reply().unwrap();
         assert_eq!(reply.status(), status, "{request}");
@@ -104,14 +104,14 @@ fn what_the_door_refuses_is_answered_and_closed() {
         assert!(reply.body.len() > 10, "{request}");
         assert_eq!(caller.rest(), (Vec::new(), true), "{request}");
     }
-    house.honest_call();
+    server.honest_call();
 }
 
 #[test]
 fn a_request_that_ends_early_is_answered() {
-    let house = House::open(PATIENT);
+    let server = TestServer::start(PATIENT);
     for request in ["P", "POST / HTTP/1.1\r\nContent-Len", "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell"] {
-        let mut caller = house.connect();
+        let mut caller = server.connect();
         caller.send(request);
         caller.0.get_ref().shutdown(Shutdown::Write).unwrap();
         assert_eq!(caller.reply().unwrap().status(), "400", "{request}");
@@ -120,20 +120,20 @@ fn a_request_that_ends_early_is_answered() {
 
 #[test]
 fn a_caller_that_still_sends_sees_why_it_is_refused() {
-    let house = House::open(PATIENT);
-    let mut caller = house.connect();
+    let server = TestServer::start(PATIENT);
+    let mut caller = server.connect();
     caller.send(format!("{POST}Content-Length: 10000000\r\n\r\n"));
     caller.send(vec![b'<'; 10_000_000]);
     assert_eq!(caller.reply().unwrap().status(), "413");
-    let mut caller = house.connect();
+    let mut caller = server.connect();
     caller.send(format!("{POST}X: {}", "y".repeat(5_000_000)));
     assert_eq!(caller.reply().unwrap().status(), "431");
 }
 
 #[test]
 fn expect_is_answered_before_the_body_comes() {
-    let house = House::open(PATIENT);
-    let mut caller = house.connect();
+    let server = TestServer::start(PATIENT);
+    let mut caller = server.connect();
     caller.send(format!("{POST}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
     assert!(caller.head().unwrap().0.starts_with("HTTP/1.1 100 "));
     caller.send("hello");
@@ -143,19 +143,19 @@ fn expect_is_answered_before_the_body_comes() {
 }
 
 #[test]
-fn the_node_learns_who_calls_and_what_it_accepts() {
-    let house = House::open(PATIENT);
-    assert_eq!(house.call("who").body, b"127.0.0.1 false");
-    let mut caller = house.connect();
-    caller.send(post("who").replace("Content", "X-Door: 1 evil\r\naccept: application/octet-stream\r\nContent"));
+fn the_handler_learns_who_calls_and_what_is_accepted() {
+    let server = TestServer::start(PATIENT);
+    assert_eq!(server.call("who").body, b"127.0.0.1 false");
+    let mut caller = server.connect();
+    caller.send(post("who").replace("Content", "X-Caller: evil\r\naccept: application/octet-stream\r\nContent"));
     assert_eq!(caller.reply().unwrap().body, b"127.0.0.1 true");
 }
 
 #[test]
 fn a_body_that_fails_cuts_the_connection() {
-    let house = House::open(PATIENT);
+    let server = TestServer::start(PATIENT);
     for what in ["fail 1000000", "short 1000000", "long 1000000", "panicking 1000000", "short 10", "fail 1"] {
-        let mut caller = house.connect();
+        let mut caller = server.connect();
         caller.post(what);
         let announced = match caller.head() {
             Ok((_, length)) => length,
@@ -169,13 +169,13 @@ fn a_body_that_fails_cuts_the_connection() {
         assert!(body.len() < announced, "{what}: {} of {announced} bytes", body.len());
         assert!(!properly, "{what}: closed properly");
     }
-    house.honest_call();
+    server.honest_call();
 }
 
 #[test]
 fn a_call_that_panics_costs_that_call_alone() {
-    let house = House::open(PATIENT);
-    let mut caller = house.connect();
+    let server = TestServer::start(PATIENT);
+    let mut caller = server.connect();
     for _ in 0..10 {
         caller.post("panic");
         assert_eq!(caller.reply().unwrap().status(), "500");
