@@ -1,7 +1,7 @@
 //! `tiny_http` on a private Unix socket: answers one request at a time.
 //!
 //! Callers never meet `tiny_http`, which the first hostile one could end. A [`Backend`] is one of its servers together
-//! with the only connection to it. A [`BackendPool`] leases it to one thread for one request, so that what the thread
+//! with the only connection to it. A pool leases it to one thread for one request, so that what the thread
 //! receives there can be no other request: heads are ours, and bodies are whole and bounded. Of an answer only the head
 //! goes over the connection; its body is written by the thread that has the lease.
 //!
