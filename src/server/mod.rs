@@ -53,6 +53,7 @@ use crate::{
 use backend::check_private_socket;
 use gossip::News;
 use handler::Handler;
+use limits::LogLimit;
 use listener::{Capacity, HttpServer, listen};
 
 /// Serves until a signal comes.
@@ -60,8 +61,8 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let started = Instant::now();
     let cli::Server { host, port, peers, bind, announce, common } = options;
     let dir = std::path::absolute(&common.dir).unwrap_or(common.dir);
-    let share = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
-    let statistics = share.statistics();
+    let shared_dir = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
+    let statistics = shared_dir.statistics();
     let (news, newest) = mpsc::channel();
     let (end, ended) = mpsc::channel();
     signals::watch(move |_| {
@@ -72,28 +73,35 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     .map_err(Error::Start)?;
 
     let (listeners, free_port) = listen(&host, port, bind, common.timeout)?;
-    let own = PeerUrl::new(&host, if port == 0 { free_port } else { port })
+    let url = PeerUrl::new(&host, if port == 0 { free_port } else { port })
         .expect("the command line takes only hosts that make a URL");
     let seed = fastrand::u64(..);
-    let members = Membership::new(own.clone(), peers, Some(announce), started.elapsed(), seed);
-    let members = Arc::new(Mutex::new(members));
-    let told = news.clone();
-    let on_told = Box::new(move || {
-        // There is nobody to tell before the gossip starts and after it has ended.
-        let _ = told.send(News::Changed);
-    });
-    let handler = Handler::new(own.clone(), password.clone(), share, Arc::clone(&members), started, on_told);
+    let membership = Membership::new(url.clone(), peers, Some(announce), started.elapsed(), seed);
+    let membership = Arc::new(Mutex::new(membership));
+    let peers_received = news.clone();
+    let handler = Handler {
+        url: url.clone(),
+        password: password.clone(),
+        shared_dir,
+        membership: Arc::clone(&membership),
+        started,
+        on_peers_received: Box::new(move || {
+            // Nobody receives it before the gossip starts and after it has ended.
+            let _ = peers_received.send(News::Changed);
+        }),
+        auth_failure_log: LogLimit::default(),
+    };
 
     check_private_socket().map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })?;
     let capacity = Capacity::within(fd_limit::raise_limit());
     let handle = Box::new(move |call: &[u8], accepts_raw, caller: &str| handler.handle(call, accepts_raw, caller));
     let http_server = HttpServer::start(listeners, handle, common.timeout, capacity).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
-    let _ = writeln!(io::stdout(), "{own}").and_then(|()| io::stdout().flush());
-    introduce(&own, &dir, statistics);
+    let _ = writeln!(io::stdout(), "{url}").and_then(|()| io::stdout().flush());
+    log_introduction(&url, &dir, statistics);
     // It calls each peer only now and then: a connection that is kept would only cost both sides.
     let client = PeerClient::new(password, common.timeout, 0);
-    gossip::start(members, client.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
+    gossip::start(membership, client.clone(), started, (news.clone(), newest)).map_err(Error::Start)?;
 
     ended.recv().expect("the thread that waits for signals lives as long as the server");
     log::info!("stopped by a signal");
@@ -103,30 +111,30 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what is shared from where, and what a friend would type.
-fn introduce(own: &PeerUrl, dir: &Path, statistics: io::Result<Statistics>) {
-    let shown = dir.to_string_lossy();
-    let shown = Escaped(&shown);
+/// Logs what is shared from where, and what a friend would type.
+fn log_introduction(url: &PeerUrl, dir: &Path, statistics: io::Result<Statistics>) {
+    let escaped = dir.to_string_lossy();
+    let escaped = Escaped(&escaped);
     match statistics {
         Ok(Statistics { files, bytes, hidden, refused }) => {
             let (files, bytes) = (format::count(files, "file"), format::size(bytes));
-            log::info!("sharing {shown}: {files}, {bytes} ({hidden} of them hidden)");
+            log::info!("sharing {escaped}: {files}, {bytes} ({hidden} of them hidden)");
             if refused > 0 {
                 let refused = format::count(refused, "file");
                 log::warn!("not shared: {refused} whose names no peer would take (control characters, not UTF-8)");
             }
         }
-        Err(error) => log::warn!("could not count the files of {shown}: {}", reason(&error)),
+        Err(error) => log::warn!("could not count the files of {escaped}: {}", reason(&error)),
     }
-    if dir.parent().is_none() || env::home_dir().is_some_and(|home| is_same(&home, dir)) {
+    if dir.parent().is_none() || env::home_dir().is_some_and(|home| is_same_dir(&home, dir)) {
         log::warn!(
-            "{shown} holds more than is meant for others: whoever knows the password can fetch its files, hidden ones too"
+            "{escaped} holds more than is meant for others: whoever knows the password can fetch its files, hidden ones too"
         );
     }
-    log::info!("to join:  tinyp2p PASSWORD server HOST PORT {own}");
-    log::info!("to fetch: tinyp2p PASSWORD client {own} PATTERN");
+    log::info!("to join:  tinyp2p PASSWORD server HOST PORT {url}");
+    log::info!("to fetch: tinyp2p PASSWORD client {url} PATTERN");
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
+fn is_same_dir(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
