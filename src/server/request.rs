@@ -243,31 +243,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::server::limits::MEMORY_BUDGET_BYTES;
-
-    /// Hands bytes out in reads of the given sizes, over and over.
-    struct Cut<'a> {
-        bytes: &'a [u8],
-        sizes: Vec<usize>,
-        reads: usize,
-    }
-
-    impl Read for Cut<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let size = self.sizes[self.reads % self.sizes.len()].min(buffer.len());
-            self.reads += 1;
-            self.bytes.read(&mut buffer[..size])
-        }
-    }
+    use crate::{server::limits::MEMORY_BUDGET_BYTES, support::ChunkedReader};
 
     /// Returns a request and what follows it, or why there is none.
     fn read(bytes: &[u8], sizes: &[usize]) -> Result<(Head, Vec<u8>, Vec<u8>), RequestError> {
-        let mut from = Cut { bytes, sizes: sizes.to_vec(), reads: 0 };
+        let mut from = ChunkedReader::with_sizes(bytes, sizes);
         let (mut unread, budget) = (Vec::new(), MemoryBudget::new());
         let head = read_head(&mut from, &mut unread)?;
         let (body, _) = read_body(&mut from, &mut unread, head.length, &budget)?;
         assert_eq!(budget.left(), MEMORY_BUDGET_BYTES);
-        from.bytes.read_to_end(&mut unread).unwrap();
+        unread.extend_from_slice(from.rest());
         Ok((head, body, unread))
     }
 

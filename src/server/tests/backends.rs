@@ -13,8 +13,8 @@ fn calls_that_take_long_keep_nobody_else() {
                 let mut caller = server.connect();
                 for index in 0..full_or(10_000, 500) {
                     let start = Instant::now();
-                    caller.post(&index.to_string());
-                    assert_eq!(caller.reply().unwrap().body, index.to_string().into_bytes());
+                    caller.post("/RPC2", index.to_string());
+                    assert_eq!(caller.response().body, index.to_string().into_bytes());
                     assert!(start.elapsed() < Duration::from_secs(10), "a short call took {:?}", start.elapsed());
                 }
                 running.fetch_sub(1, Ordering::SeqCst);
@@ -22,7 +22,7 @@ fn calls_that_take_long_keep_nobody_else() {
         }
         while running.load(Ordering::SeqCst) > 0 && slow.len() < 30 {
             let mut caller = server.connect();
-            caller.post("block 30");
+            caller.post("/RPC2", "block 30");
             slow.push(caller);
             server.honest_call();
         }
@@ -49,16 +49,16 @@ fn nobody_gets_the_answer_of_another_when_backends_die() {
                         let most = [900, 20_000, 900_000][random.usize(0..3)];
                         let call =
                             format!("caller {caller} {}", random.alphanumeric()).repeat(random.usize(1..most / 10));
-                        let sent = connection.0.get_mut().write_all(post(&call).as_bytes());
-                        match sent.and_then(|()| connection.reply()) {
-                            Ok(reply) if reply.status() == "200" => {
+                        let sent = connection.stream().get_mut().write_all(post(&call).as_bytes());
+                        match sent.and_then(|()| connection.try_response()) {
+                            Ok(reply) if reply.status == 200 => {
                                 assert!(reply.body == call.as_bytes(), "another answer");
                                 answered.fetch_add(1, Ordering::SeqCst);
-                                if !reply.head.contains("Connection: close") {
+                                if !reply.closes() {
                                     continue;
                                 }
                             }
-                            Ok(reply) => assert_eq!(reply.status(), "503"),
+                            Ok(reply) => assert_eq!(reply.status, 503),
                             Err(error) => assert!(error.kind() != io::ErrorKind::WouldBlock, "no answer"),
                         }
                         connection = server.connect();
@@ -75,8 +75,8 @@ fn nobody_gets_the_answer_of_another_when_backends_die() {
         assert!(answered.load(Ordering::SeqCst) > 0);
         server.wait_until_empty();
         server.honest_call();
-        wait_until("backends are left over", || shared.backends.count_spare() == 0);
+        eventually("backends are left over", PATIENCE, || (shared.backends.count_spare() == 0).then_some(()));
         drop(server.server);
-        wait_until("threads are left over", || Arc::strong_count(&shared) == 1);
+        eventually("threads are left over", PATIENCE, || (Arc::strong_count(&shared) == 1).then_some(()));
     }
 }

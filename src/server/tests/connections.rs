@@ -11,7 +11,7 @@ fn silent_connections_keep_no_honest_caller_waiting() {
         for index in 0..count {
             let mut caller = server.connect();
             // It may have been turned out already.
-            let _ = caller.0.get_mut().write_all(said.as_bytes());
+            let _ = caller.stream().get_mut().write_all(said.as_bytes());
             silent.push(caller);
             if index % 40 == 0 {
                 assert!(server.honest_call() < Duration::from_secs(10), "after {index} of {said:?}");
@@ -31,15 +31,15 @@ fn a_drip_does_not_extend_the_deadline() {
     {
         let mut caller = server.connect();
         caller.send(said);
-        let mut dripping = caller.0.get_ref().try_clone().unwrap();
+        let mut dripping = caller.stream().get_ref().try_clone().unwrap();
         let dripper = thread::spawn(move || {
             let start = Instant::now();
             while dripping.write_all(drip.as_bytes()).is_ok() {
-                assert!(start.elapsed() < DEADLINE, "a drip went on for {DEADLINE:?}");
+                assert!(start.elapsed() < PATIENCE, "a drip went on for {PATIENCE:?}");
                 thread::sleep(BRIEF / 10);
             }
         });
-        assert_eq!(caller.reply().unwrap().status(), "408", "{said:?}");
+        assert_eq!(caller.response().status, 408, "{said:?}");
         drop(caller);
         dripper.join().unwrap();
     }
@@ -50,11 +50,11 @@ fn a_drip_does_not_extend_the_deadline() {
 fn an_idle_connection_goes_after_the_limit() {
     let server = TestServer::start(BRIEF);
     let (mut fresh, mut kept) = (server.connect(), server.connect());
-    kept.post("hello");
-    assert_eq!(kept.reply().unwrap().body, b"hello");
+    kept.post("/RPC2", "hello");
+    assert_eq!(kept.response().body, b"hello");
     let start = Instant::now();
-    assert_eq!(fresh.rest(), (Vec::new(), true));
-    assert_eq!(kept.rest(), (Vec::new(), true));
+    assert_eq!(fresh.rest_and_end(), (Vec::new(), true));
+    assert_eq!(kept.rest_and_end(), (Vec::new(), true));
     assert!(start.elapsed() >= BRIEF / 2, "it went after {:?}", start.elapsed());
 }
 
@@ -69,7 +69,7 @@ fn endless_heads_are_refused_and_bound_no_memory() {
         let piece = more.repeat(10_000);
         // More than is discarded after the last word: the connection is closed while this still sends.
         let mut sent = 0;
-        while sent < 100_000_000 && caller.0.get_mut().write_all(piece.as_bytes()).is_ok() {
+        while sent < 100_000_000 && caller.stream().get_mut().write_all(piece.as_bytes()).is_ok() {
             sent += piece.len();
         }
         assert!(sent < 100_000_000, "all of {start:?} {more:?} was taken");
@@ -85,7 +85,7 @@ fn pipelined_requests_are_answered_in_order() {
     let requests: String = (0..200).map(|index| post(&format!("call {index}"))).collect();
     caller.send(requests);
     for index in 0..200 {
-        assert_eq!(caller.reply().unwrap().body, format!("call {index}").as_bytes());
+        assert_eq!(caller.response().body, format!("call {index}").as_bytes());
     }
 }
 
@@ -98,7 +98,7 @@ fn requests_whose_answers_nobody_reads_end_within_the_limit() {
             let (mut caller, calls) = (server.connect(), calls.clone());
             thread::spawn(move || {
                 // Fails once the server has cut it.
-                while caller.0.get_mut().write_all(calls.as_bytes()).is_ok() {}
+                while caller.stream().get_mut().write_all(calls.as_bytes()).is_ok() {}
             })
         })
         .collect();
@@ -110,8 +110,8 @@ fn requests_whose_answers_nobody_reads_end_within_the_limit() {
 fn connections_that_are_reset_at_once_leave_nothing() {
     let server = TestServer::start_with(PATIENT, 20, 3);
     for index in 0..full_or(3000, 300) {
-        let caller = server.connect();
-        SockRef::from(caller.0.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+        let mut caller = server.connect();
+        SockRef::from(caller.stream().get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
         drop(caller);
         if index % 100 == 0 {
             assert!(server.honest_call() < Duration::from_secs(10));
@@ -119,7 +119,7 @@ fn connections_that_are_reset_at_once_leave_nothing() {
     }
     server.honest_call();
     server.wait_until_empty();
-    wait_until("backends are left over", || server.server.shared.backends.count_spare() == 0);
+    eventually("backends are left over", PATIENCE, || (server.server.shared.backends.count_spare() == 0).then_some(()));
 }
 
 #[test]
@@ -135,10 +135,10 @@ fn callers_that_arrive_together_are_all_served() {
                         let mut caller = server.connect();
                         barrier.wait();
                         for _ in 0..5 {
-                            caller.post("hello");
-                            let reply = caller.reply().unwrap();
+                            caller.post("/RPC2", "hello");
+                            let reply = caller.response();
                             assert_eq!(reply.body, b"hello");
-                            if reply.head.contains("Connection: close") {
+                            if reply.closes() {
                                 caller = server.connect();
                             }
                         }
@@ -155,11 +155,11 @@ fn callers_that_arrive_together_are_all_served() {
 fn each_answer_of_a_full_server_ends_its_connection() {
     let server = TestServer::start_with(PATIENT, 2, 1);
     let mut first = server.connect();
-    first.post("hello");
-    assert!(!first.reply().unwrap().head.contains("Connection: close"));
+    first.post("/RPC2", "hello");
+    assert!(!first.response().closes());
     let mut second = server.connect();
-    second.post("hello");
-    assert!(second.reply().unwrap().head.contains("Connection: close"));
+    second.post("/RPC2", "hello");
+    assert!(second.response().closes());
 }
 
 #[cfg(target_os = "linux")]
@@ -170,14 +170,13 @@ fn a_newcomer_costs_the_address_with_the_most_connections() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.2:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.connect(&server.address.into()).unwrap();
-    let mut lone = Caller(BufReader::new(socket.into()));
-    lone.0.get_ref().set_read_timeout(Some(DEADLINE)).unwrap();
-    lone.post("who");
-    assert_eq!(lone.reply().unwrap().body, b"127.0.0.2 false");
+    let mut lone = Connection::over(socket.into());
+    lone.post("/RPC2", "who");
+    assert_eq!(lone.response().body, b"127.0.0.2 false");
     let crowd: Vec<_> = (0..full_or(300, 60)).map(|_| server.connect()).collect();
     server.honest_call();
-    lone.post("hello");
-    assert_eq!(lone.reply().unwrap().body, b"hello");
+    lone.post("/RPC2", "hello");
+    assert_eq!(lone.response().body, b"hello");
     drop(crowd);
 }
 
@@ -186,38 +185,36 @@ fn downloads_that_nobody_reads_are_cut_within_the_limit() {
     let server = TestServer::start(BRIEF);
     let mut unread: Vec<_> = (0..full_or(60, 10)).map(|_| server.connect()).collect();
     for caller in &mut unread {
-        caller.post("stream 10000000000");
+        caller.post("/RPC2", "stream 10000000000");
     }
     server.keeps_answering_until(|| server.server.connections.wait_until_empty(BRIEF / 10));
     for mut caller in unread {
-        let (body, properly) = caller.rest();
+        let (body, properly) = caller.rest_and_end();
         assert!(!properly && body.len() < 100_000_000, "{} bytes", body.len());
     }
     server.wait_until_empty();
 }
 
 /// A caller whose kernel takes no more than a few KiB that have not been read.
-fn slow_reader(server: &TestServer) -> Caller {
+fn slow_reader(server: &TestServer) -> Connection {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&server.address.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    Caller(BufReader::with_capacity(1, stream))
+    Connection::over(socket.into())
 }
 
 #[test]
 fn a_reader_that_drips_is_cut() {
     let server = TestServer::start(BRIEF);
     let mut caller = slow_reader(&server);
-    caller.post("stream 100000000");
-    caller.head().unwrap();
+    caller.post("/RPC2", "stream 100000000");
+    caller.head();
     let (start, mut byte) = (Instant::now(), [0]);
     while !server.server.connections.wait_until_empty(BRIEF / 10) {
-        caller.0.get_mut().read_exact(&mut byte).unwrap();
-        assert!(start.elapsed() < DEADLINE, "it was served for {DEADLINE:?}");
+        caller.stream().get_mut().read_exact(&mut byte).unwrap();
+        assert!(start.elapsed() < PATIENCE, "it was served for {PATIENCE:?}");
     }
-    let (body, _) = caller.rest();
+    let (body, _) = caller.rest_and_end();
     assert!(body.len() < 100_000_000, "it looks whole");
 }
 
@@ -226,10 +223,10 @@ fn a_slow_reader_is_served_for_as_long_as_it_reads() {
     let limit = BRIEF * 5;
     let server = TestServer::start(limit);
     let mut caller = slow_reader(&server);
-    caller.post("stream 1000000000");
+    caller.post("/RPC2", "stream 1000000000");
     let (start, mut bytes) = (Instant::now(), [0; 8192]);
     while start.elapsed() < limit * 2 {
-        let read = caller.0.get_mut().read(&mut bytes).expect("it is not cut");
+        let read = caller.stream().get_mut().read(&mut bytes).expect("it is not cut");
         assert!(read > 0, "it ended after {:?}", start.elapsed());
         thread::sleep(limit / 50);
     }
@@ -241,27 +238,27 @@ fn closing_is_quick_while_downloads_run() {
     let mut readers = Vec::new();
     for _ in 0..5 {
         let mut caller = server.connect();
-        caller.post("stream 1000000000000");
-        caller.head().unwrap();
-        readers.push(thread::spawn(move || io::copy(&mut caller.0, &mut io::sink())));
+        caller.post("/RPC2", "stream 1000000000000");
+        caller.head();
+        readers.push(thread::spawn(move || io::copy(caller.stream(), &mut io::sink())));
     }
     let mut unread = server.connect();
-    unread.post("stream 1000000000000");
-    unread.head().unwrap();
+    unread.post("/RPC2", "stream 1000000000000");
+    unread.head();
     let _idle = server.connect();
     let shared = Arc::clone(&server.server.shared);
     let connections = Arc::clone(&server.server.connections);
     let start = Instant::now();
     drop(server.server);
     assert!(start.elapsed() < Duration::from_secs(20), "closing took {:?}", start.elapsed());
-    assert!(connections.wait_until_empty(DEADLINE));
+    assert!(connections.wait_until_empty(PATIENCE));
     for reader in readers {
         let received = reader.join().unwrap();
         assert!(received.is_err() || received.unwrap() < 1_000_000_000_000, "a download that was cut looks whole");
     }
     assert!(TcpStream::connect(server.address).is_err(), "the socket still listens");
     // The threads have gone: nobody else holds what they share.
-    wait_until("threads are left over", || Arc::strong_count(&shared) == 1);
+    eventually("threads are left over", PATIENCE, || (Arc::strong_count(&shared) == 1).then_some(()));
 }
 
 #[test]
@@ -269,13 +266,15 @@ fn closing_does_not_wait_for_a_call_in_progress() {
     let server = TestServer::start_with(PATIENT, 10, 1);
     let mut callers = [server.connect(), server.connect()];
     for caller in &mut callers {
-        caller.post("block 30");
+        caller.post("/RPC2", "block 30");
     }
-    wait_until("no call is in progress", || server.server.shared.backends.count_opened() == 1);
+    eventually("no call is in progress", PATIENCE, || {
+        (server.server.shared.backends.count_opened() == 1).then_some(())
+    });
     let start = Instant::now();
     drop(server.server);
     assert!(start.elapsed() < Duration::from_secs(20), "closing took {:?}", start.elapsed());
     for mut caller in callers {
-        caller.rest();
+        caller.rest_and_end();
     }
 }

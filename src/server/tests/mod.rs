@@ -5,7 +5,7 @@ mod calls;
 mod connections;
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc,
@@ -22,10 +22,10 @@ use super::{
     handler::Answer,
     listener::{Capacity, HttpServer, listen_on},
 };
-use crate::fd_limit;
-
-/// Longer than any step of a test may take on a machine under load.
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::{
+    fd_limit,
+    support::{Connection, PATIENCE, Response, eventually, full},
+};
 
 /// A timeout that no test waits for.
 const PATIENT: Duration = Duration::from_secs(300);
@@ -107,22 +107,19 @@ impl TestServer {
         Self { server, address }
     }
 
-    fn connect(&self) -> Caller {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Caller(BufReader::new(stream))
+    fn connect(&self) -> Connection {
+        Connection::open_at(self.address)
     }
 
     /// A whole honest call on a new connection.
-    fn call(&self, body: &str) -> Reply {
+    fn call(&self, body: &str) -> Response {
         let mut caller = self.connect();
-        caller.post(body);
-        caller.reply().expect("an honest call is answered")
+        caller.post("/RPC2", body);
+        caller.response()
     }
 
     fn wait_until_empty(&self) {
-        assert!(self.server.connections.wait_until_empty(DEADLINE), "connections are left over");
+        assert!(self.server.connections.wait_until_empty(PATIENCE), "connections are left over");
     }
 
     /// How long an honest call takes, on a connection of its own.
@@ -141,83 +138,14 @@ impl TestServer {
             if done() {
                 return;
             }
-            assert!(start.elapsed() < DEADLINE, "it went on for {DEADLINE:?}");
+            assert!(start.elapsed() < PATIENCE, "it went on for {PATIENCE:?}");
         }
-    }
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < DEADLINE, "{what} after {DEADLINE:?}");
-        thread::sleep(Duration::from_millis(5));
     }
 }
 
 /// The large number for a full run, else the small one.
-fn full_or(full: usize, small: usize) -> usize {
-    if std::env::var_os("TINYP2P_FULL").is_some() { full } else { small }
-}
-
-struct Caller(BufReader<TcpStream>);
-
-#[derive(Debug)]
-struct Reply {
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    fn status(&self) -> &str {
-        &self.head[9..12]
-    }
-}
-
-impl Caller {
-    fn send(&mut self, text: impl AsRef<[u8]>) {
-        self.0.get_mut().write_all(text.as_ref()).unwrap();
-    }
-
-    fn post(&mut self, body: &str) {
-        self.send(format!("POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
-    }
-
-    fn head(&mut self) -> io::Result<(String, usize)> {
-        let mut head = String::new();
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if self.0.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if let Some(value) = line.strip_prefix("Content-Length: ") {
-                length = value.trim().parse().unwrap();
-            }
-            if line == "\r\n" {
-                return Ok((head, length));
-            }
-            head.push_str(&line);
-        }
-    }
-
-    fn reply(&mut self) -> io::Result<Reply> {
-        let (head, length) = self.head()?;
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body)?;
-        Ok(Reply { head, body })
-    }
-}
-
-impl Caller {
-    /// Reads until the connection ends; says what came, and whether the end was a proper one.
-    fn rest(&mut self) -> (Vec<u8>, bool) {
-        let mut bytes = Vec::new();
-        let ended = self.0.read_to_end(&mut bytes);
-        if let Err(error) = &ended {
-            assert!(error.kind() != io::ErrorKind::WouldBlock, "the connection did not end");
-        }
-        (bytes, ended.is_ok())
-    }
+fn full_or(large: usize, small: usize) -> usize {
+    if full() { large } else { small }
 }
 
 const POST: &str = "POST /RPC2 HTTP/1.1\r\n";
