@@ -1,12 +1,12 @@
 //! `tiny_http` on a private Unix socket: answers one request at a time.
 //!
-//! Callers never meet `tiny_http`, which the first hostile one could end. A [`Backend`] is one of its servers together
-//! with the only connection to it. A pool leases it to one thread for one request, so that what the thread
-//! receives there can be no other request: heads are ours, and bodies are whole and bounded. Of an answer only the head
-//! goes over the connection; its body is written by the thread that has the lease.
+//! Callers never meet `tiny_http`, which the first hostile one could end: it gets heads that are ours and bodies that are
+//! whole and bounded. A [`Backend`] is one of its servers together with the only connection to it, used by one thread at
+//! a time, so that what the thread receives there can be no other request. Of an answer only the head goes over the
+//! connection; the thread itself writes the body.
 //!
-//! The private socket has a path only while a backend is opened. So there is nothing that a cleaner of temporary files
-//! could take away, and nothing that a killed server leaves behind.
+//! The private socket has a path only while a backend is opened: there is nothing that a cleaner of temporary files could
+//! take away, and nothing that a killed server leaves there.
 
 use std::{
     env,
@@ -130,7 +130,8 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// Fails where there is no room for a socket, and when descriptors or threads have run out.
+    /// Opens a socket and starts a server on it. Fails when that cannot be had: no room for a socket, too few descriptors
+    /// or threads.
     pub(super) fn open() -> io::Result<Self> {
         // Connected before the server accepts: so the connection is the first that it serves.
         let (directory, listener, stream) = open_private_socket()?;
