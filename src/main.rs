@@ -6,15 +6,12 @@
 mod auth;
 mod cli;
 mod client;
-mod door;
 mod download_dir;
-mod endpoint;
 mod error;
 mod escape;
 mod fd_limit;
 mod file_name;
 mod format;
-mod handover;
 mod lock;
 mod logger;
 mod membership;

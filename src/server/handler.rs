@@ -1,7 +1,7 @@
-//! What a server answers to a call: no sockets, no HTTP.
+//! Answers a call: no sockets, no HTTP.
 //!
-//! A handler knows its own URL, the password, the share and the members of its network. Whatever a caller sends gets an
-//! answer; what is refused reveals neither a path nor a proof.
+//! A handler knows its own URL, the password, the shared directory and the members of its network. Whatever a caller
+//! sends gets an answer; what is refused reveals neither a path nor a proof.
 
 use std::{
     fmt::Display,
@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::limits::LogLimit;
 use crate::{
     auth::Password,
     error::reason,
     escape::Escaped,
     file_name::FileName,
     format,
-    handover::Answer,
     lock::lock,
     membership::{Membership, MergeOutcome},
     pattern::Pattern,
@@ -26,155 +26,149 @@ use crate::{
     xmlrpc::Content,
 };
 
-/// How much of a file is read and sent at a time.
-const PIECE_BYTES: usize = 256 << 10;
+/// How much of a file is read and sent at a time, in bytes: less is slower, more is not faster.
+const READ_BYTES: usize = 256 << 10;
 
-/// How long a listing may take: a pattern that is slow on each of many names must not keep the server busy for long.
-const LONGEST_SEARCH: Duration = Duration::from_secs(10);
+/// How long the search of a listing may take: a pattern that is slow on each of many names must not keep the server
+/// busy for long.
+const MAX_SEARCH_TIME: Duration = Duration::from_secs(10);
 
-/// How often refused proofs are logged: whoever guesses passwords does not fill the disk with it.
-const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
+/// Writes a body: exactly the announced number of bytes, or it fails. Pieces of 256 KiB keep it fast.
+pub(super) type Body = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
-/// One server of the network.
-pub(crate) struct Handler {
-    own: PeerUrl,
-    password: Password,
-    share: SharedDir,
-    members: Arc<Mutex<Membership>>,
-    started: Instant,
-    on_told: Box<dyn Fn() + Send + Sync>,
-    refusals: Mutex<Refusals>,
+/// The answer to one call.
+pub(super) struct Answer {
+    /// Its kind, as HTTP calls it.
+    pub(super) content_type: &'static str,
+    /// How many bytes the body writes.
+    pub(super) length: u64,
+    pub(super) body: Body,
 }
 
-/// Refused proofs since they were last logged.
-#[derive(Default)]
-struct Refusals {
-    logged: Option<Instant>,
-    since: u64,
+impl Answer {
+    /// A whole document.
+    pub(super) fn document(bytes: Vec<u8>) -> Self {
+        let length = bytes.len() as u64;
+        Self { content_type: "text/xml", length, body: Box::new(move |to| to.write_all(&bytes)) }
+    }
+}
+
+/// Answers the calls of one server.
+pub(super) struct Handler {
+    /// How the server calls itself: proofs are made for it.
+    pub(super) url: PeerUrl,
+    pub(super) password: Password,
+    pub(super) shared_dir: SharedDir,
+    pub(super) membership: Arc<Mutex<Membership>>,
+    /// The zero of the membership's clock.
+    pub(super) started: Instant,
+    /// Runs whenever a caller has sent its peers.
+    pub(super) on_peers_received: Box<dyn Fn() + Send + Sync>,
+    pub(super) auth_failure_log: LogLimit,
 }
 
 impl Handler {
-    /// A handler for a server that calls itself `own`; `started` is the zero of the members' clock. `on_told` runs whenever a caller
-    /// has told of peers.
-    pub(crate) fn new(
-        own: PeerUrl,
-        password: Password,
-        share: SharedDir,
-        members: Arc<Mutex<Membership>>,
-        started: Instant,
-        on_told: Box<dyn Fn() + Send + Sync>,
-    ) -> Self {
-        Self { own, password, share, members, started, on_told, refusals: Mutex::default() }
-    }
-
     /// Answers one call. `accepts_raw`: the caller takes a file's own bytes in place of XML. `caller` is its address.
-    pub(crate) fn handle(&self, call: &[u8], accepts_raw: bool, caller: &str) -> Answer {
-        let op = protocol::read_call(call, |proof| self.password.verify(proof, self.own.as_str()));
+    pub(super) fn handle(&self, call: &[u8], accepts_raw: bool, caller: &str) -> Answer {
+        let op = protocol::read_call(call, |proof| self.password.verify(proof, self.url.as_str()));
         let answer = match op {
             Ok(Op::Merge(urls)) => Ok(self.merge(&urls, caller)),
             Ok(Op::List(pattern)) => self.list(&pattern, caller),
             Ok(Op::Fetch(name)) => self.fetch(&name, accepts_raw, caller),
             Err(Rejection::Proof) => {
-                self.log_refusal(caller);
-                return Answer::Message(protocol::write_refusal());
+                self.log_auth_failure(caller);
+                return Answer::document(protocol::write_refusal());
             }
             Err(Rejection::Fault(text)) => Err(text),
         };
         answer.unwrap_or_else(|text| {
             log::debug!("{caller} gets a fault: {}", Escaped(&text));
-            Answer::Message(protocol::write_fault(&text))
+            Answer::document(protocol::write_fault(&text))
         })
     }
 
     fn merge(&self, urls: &[String], caller: &str) -> Answer {
-        let mut members = lock(&self.members);
-        let heard = members.on_request(urls, self.started.elapsed());
-        let answer = protocol::write_peers(members.live_peers());
-        drop(members);
-        log_merge(&heard, &caller);
-        (self.on_told)();
-        Answer::Message(answer)
+        let mut membership = lock(&self.membership);
+        let outcome = membership.on_request(urls, self.started.elapsed());
+        let answer = protocol::write_peers(membership.live_peers());
+        drop(membership);
+        log_merge(&outcome, &caller);
+        (self.on_peers_received)();
+        Answer::document(answer)
     }
 
     fn list(&self, pattern: &str, caller: &str) -> Result<Answer, String> {
-        let shown = Escaped(pattern);
-        let pattern = Pattern::new(pattern).map_err(|bad| format!("could not use the pattern: {bad}"))?;
-        let begun = Instant::now();
+        let escaped = Escaped(pattern);
+        let pattern = Pattern::new(pattern).map_err(|error| format!("could not use the pattern: {error}"))?;
+        let began = Instant::now();
         let names = self
-            .share
-            .list(&|name| begun.elapsed() < LONGEST_SEARCH && pattern.is_found_in(name))
+            .shared_dir
+            .list(&|name| began.elapsed() < MAX_SEARCH_TIME && pattern.is_found_in(name))
             .map_err(|error| format!("could not list the directory: {}", reason(&error)))?;
-        if begun.elapsed() >= LONGEST_SEARCH {
+        if began.elapsed() >= MAX_SEARCH_TIME {
             return Err("the listing took too long; a simpler pattern may be quicker".to_owned());
         }
-        log::debug!("listed for {caller} what matches '{shown}': {}", format::count(names.len(), "file"));
-        Ok(Answer::Message(protocol::write_listing(&names)))
+        log::debug!("listed for {caller} what matches '{escaped}': {}", format::count(names.len(), "file"));
+        Ok(Answer::document(protocol::write_listing(&names)))
     }
 
     fn fetch(&self, name: &[u8], accepts_raw: bool, caller: &str) -> Result<Answer, String> {
-        let shown = Escaped(&String::from_utf8_lossy(name)).to_string();
-        let fault = |error: &io::Error| format!("could not open '{shown}': {}", reason(error));
-        let name = FileName::from_bytes(name).map_err(|bad| format!("could not open '{shown}': {bad}"))?;
-        let mut file = self.share.open_file(&name).map_err(|error| fault(&error))?;
-        let sent = Sent { name, bytes: file.size(), caller: caller.to_owned(), begun: Instant::now() };
+        let escaped = Escaped(&String::from_utf8_lossy(name)).to_string();
+        let fault = |error: &io::Error| format!("could not open '{escaped}': {}", reason(error));
+        let name = FileName::from_bytes(name).map_err(|error| format!("could not open '{escaped}': {error}"))?;
+        let mut file = self.shared_dir.open_file(&name).map_err(|error| fault(&error))?;
+        let transfer = Transfer { name, bytes: file.size(), caller: caller.to_owned(), began: Instant::now() };
         if accepts_raw {
-            return Ok(Answer::Stream {
+            return Ok(Answer {
                 content_type: "application/octet-stream",
                 length: file.size(),
-                body: Box::new(move |out| sent.log(copy(&mut file, out))),
+                body: Box::new(move |out| transfer.log(copy(&mut file, out))),
             });
         }
         let size = file.size();
         let content = Content::measure(&mut file, size).map_err(|error| fault(&error))?;
         file.rewind().map_err(|error| fault(&error))?;
-        Ok(Answer::Stream {
+        Ok(Answer {
             content_type: "text/xml",
             length: content.length(),
-            body: Box::new(move |out| sent.log(content.write(&mut file, out))),
+            body: Box::new(move |out| transfer.log(content.write(&mut file, out))),
         })
     }
 
-    /// Logs a refusal, or only counts it when one has been logged just now.
-    fn log_refusal(&self, caller: &str) {
-        let mut refusals = lock(&self.refusals);
-        refusals.since += 1;
-        if refusals.logged.is_some_and(|logged| logged.elapsed() < REFUSALS_LOGGED_EVERY) {
-            return;
-        }
-        let count = std::mem::take(&mut refusals.since);
-        refusals.logged = Some(Instant::now());
-        drop(refusals);
-        let others = if count > 1 { format!(" ({} more since the last time)", count - 1) } else { String::new() };
+    fn log_auth_failure(&self, caller: &str) {
+        let Some(skipped) = self.auth_failure_log.check() else { return };
+        let others = if skipped > 0 { format!(" ({skipped} more since the last time)") } else { String::new() };
         log::warn!(
             "refused {caller}: its proof is wrong; another password, or it calls this server by another URL than {}{others}",
-            self.own
+            self.url
         );
     }
 }
 
-/// Says in the log whom one has heard of, and from whom.
-pub(crate) fn log_merge(heard: &MergeOutcome, from: &dyn Display) {
-    for peer in &heard.new {
+/// Logs which peers are new, and who sent them.
+pub(crate) fn log_merge(outcome: &MergeOutcome, from: &dyn Display) {
+    for peer in &outcome.new {
         log::info!("new peer {peer}, says {from}");
     }
-    if heard.ignored > 0 {
-        let ignored = format::count(heard.ignored, "peer");
+    if outcome.ignored > 0 {
+        let ignored = format::count(outcome.ignored, "peer");
         log::info!("ignored {ignored} of which {from} told: no http://HOST:PORT, or too many");
     }
 }
 
-/// A file on its way, for the log.
-struct Sent {
+/// A file that is being sent, for the log.
+struct Transfer {
     name: FileName,
     bytes: u64,
     caller: String,
-    begun: Instant,
+    began: Instant,
 }
 
-impl Sent {
+impl Transfer {
+    /// Logs how it ended.
     fn log(self, result: io::Result<()>) -> io::Result<()> {
-        let Self { name, bytes, caller, begun } = self;
-        let seconds = begun.elapsed().as_secs_f64();
+        let Self { name, bytes, caller, began } = self;
+        let seconds = began.elapsed().as_secs_f64();
         match &result {
             Ok(()) => log::info!("sent '{name}' to {caller}: {bytes} bytes in {seconds:.3} s"),
             Err(error) => log::warn!("could not send '{name}' to {caller}: {}", reason(error)),
@@ -185,12 +179,12 @@ impl Sent {
 
 /// Copies a file to the caller in large pieces.
 fn copy(file: &mut SharedFile, out: &mut dyn Write) -> io::Result<()> {
-    let size = usize::try_from(file.size()).unwrap_or(PIECE_BYTES);
-    let mut piece = vec![0; size.clamp(1, PIECE_BYTES)];
+    let size = usize::try_from(file.size()).unwrap_or(READ_BYTES);
+    let mut buffer = vec![0; size.clamp(1, READ_BYTES)];
     loop {
-        match file.read(&mut piece)? {
+        match file.read(&mut buffer)? {
             0 => return Ok(()),
-            count => out.write_all(&piece[..count])?,
+            count => out.write_all(&buffer[..count])?,
         }
     }
 }

@@ -1,32 +1,48 @@
-//! A server: share, handler, endpoint, door and gossip, put together; start and stop.
+//! A server, from its start to its end.
 //!
-//! It listens before it says its URL, says its URL before it joins, and from then on ends only when it is asked to.
+//! It listens before it prints its URL, prints its URL before it joins, and from then on ends only when it is asked to.
+//!
+//! The way of one call, on one thread from its first byte to its last:
+//!
+//! 1. `listener.rs`, `accept`: a connection, a slot in the table ([`connections`]), a thread;
+//! 2. `connection.rs`, `serve`: one request after another, each with its answer;
+//! 3. `request.rs`, `read_head`, `read_body`: whole, bounded, within the timeout, else a refusal;
+//! 4. `connection.rs`, `answer`: waits for a permit if the request is large ([`limits`]);
+//! 5. `backend_pool.rs`, `BackendPool::call`: a spare backend or a new one;
+//! 6. `backend.rs`, `Backend::call`: to `tiny_http` over its private socket and back, `route` by method and path;
+//! 7. `handler.rs`, `Handler::handle`: checks the proof; exchanges peers, lists, or opens a file of the `SharedDir`;
+//! 8. `response.rs`, `Response::write`: head and body of exact length, else a reset;
+//! 9. `connection.rs`, `serve`: the next request, or `linger` and the end.
 
+mod activity;
+mod backend;
+mod backend_pool;
+mod connection;
+mod connections;
 mod gossip;
 mod handler;
+mod limits;
+mod listener;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::BTreeSet,
     env,
-    io::{self, ErrorKind, Write},
-    net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs},
+    io::{self, Write},
     path::Path,
     process::ExitCode,
     sync::{Arc, Mutex, mpsc},
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-use tempfile::TempDir;
 
 use crate::{
     auth::Password,
     cli,
-    door::{self, Door},
-    endpoint::{Answering, Endpoint},
     error::{Error, reason},
     escape::Escaped,
-    format,
-    handover::Receive,
+    fd_limit, format,
     membership::Membership,
     peer::PeerUrl,
     peer_client::PeerClient,
@@ -34,19 +50,19 @@ use crate::{
     signals,
 };
 
+use backend::check_private_socket;
 use gossip::News;
 use handler::Handler;
-
-/// How often another free port is tried when the one that was free for the first address of a host is taken for another.
-const FREE_PORT_ATTEMPTS: u32 = 16;
+use limits::LogLimit;
+use listener::{Capacity, HttpServer, listen};
 
 /// Serves until a signal comes.
 pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
     let started = Instant::now();
     let cli::Server { host, port, peers, bind, announce, common } = options;
     let dir = std::path::absolute(&common.dir).unwrap_or(common.dir);
-    let share = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
-    let statistics = share.statistics();
+    let shared_dir = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
+    let statistics = shared_dir.statistics();
     let (news, newest) = mpsc::channel();
     let (end, ended) = mpsc::channel();
     signals::watch(move |_| {
@@ -57,136 +73,68 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     .map_err(Error::Start)?;
 
     let (listeners, free_port) = listen(&host, port, bind, common.timeout)?;
-    let own = PeerUrl::new(&host, if port == 0 { free_port } else { port })
+    let url = PeerUrl::new(&host, if port == 0 { free_port } else { port })
         .expect("the command line takes only hosts that make a URL");
     let seed = fastrand::u64(..);
-    let members = Membership::new(own.clone(), peers, Some(announce), started.elapsed(), seed);
-    let members = Arc::new(Mutex::new(members));
-    let told = news.clone();
-    let on_told = Box::new(move || {
-        // There is nobody to tell before the gossip starts and after it has ended.
-        let _ = told.send(News::Changed);
-    });
-    let handler = Handler::new(own.clone(), password.clone(), share, Arc::clone(&members), started, on_told);
+    let membership = Membership::new(url.clone(), peers, Some(announce), started.elapsed(), seed);
+    let membership = Arc::new(Mutex::new(membership));
+    let peers_received = news.clone();
+    let handler = Handler {
+        url: url.clone(),
+        password: password.clone(),
+        shared_dir,
+        membership: Arc::clone(&membership),
+        started,
+        on_peers_received: Box::new(move || {
+            // Nobody receives it before the gossip starts and after it has ended.
+            let _ = peers_received.send(News::Changed);
+        }),
+        auth_failure_log: LogLimit::default(),
+    };
 
-    let private = private_directory()?;
-    let door = open_door(listeners, handler, &private, common.timeout).map_err(Error::Start)?;
+    check_private_socket().map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })?;
+    let capacity = Capacity::within(fd_limit::raise_limit());
+    let handle = Box::new(move |call: &[u8], accepts_raw, caller: &str| handler.handle(call, accepts_raw, caller));
+    let http_server = HttpServer::start(listeners, handle, common.timeout, capacity).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
-    let _ = writeln!(io::stdout(), "{own}").and_then(|()| io::stdout().flush());
-    introduce(&own, &dir, statistics);
+    let _ = writeln!(io::stdout(), "{url}").and_then(|()| io::stdout().flush());
+    log_introduction(&url, &dir, statistics);
     // It calls each peer only now and then: a connection that is kept would only cost both sides.
     let client = PeerClient::new(password, common.timeout, 0);
-    gossip::start(members, client.clone(), started, news.clone(), newest).map_err(Error::Start)?;
+    gossip::start(membership, client.clone(), started, news.clone(), newest).map_err(Error::Start)?;
 
     ended.recv().expect("the thread that waits for signals lives as long as the server");
     log::info!("stopped by a signal");
     let _ = news.send(News::Over);
     client.shut_down();
-    door.close();
-    drop(private);
+    drop(http_server);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what is shared from where, and what a friend would type.
-fn introduce(own: &PeerUrl, dir: &Path, statistics: io::Result<Statistics>) {
-    let shown = dir.to_string_lossy();
-    let shown = Escaped(&shown);
+/// Logs what is shared from where, and what a friend would type.
+fn log_introduction(url: &PeerUrl, dir: &Path, statistics: io::Result<Statistics>) {
+    let escaped = dir.to_string_lossy();
+    let escaped = Escaped(&escaped);
     match statistics {
         Ok(Statistics { files, bytes, hidden, refused }) => {
             let (files, bytes) = (format::count(files, "file"), format::size(bytes));
-            log::info!("sharing {shown}: {files}, {bytes} ({hidden} of them hidden)");
+            log::info!("sharing {escaped}: {files}, {bytes} ({hidden} of them hidden)");
             if refused > 0 {
                 let refused = format::count(refused, "file");
                 log::warn!("not shared: {refused} whose names no peer would take (control characters, not UTF-8)");
             }
         }
-        Err(error) => log::warn!("could not count the files of {shown}: {}", reason(&error)),
+        Err(error) => log::warn!("could not count the files of {escaped}: {}", reason(&error)),
     }
-    if dir.parent().is_none() || env::home_dir().is_some_and(|home| is_same(&home, dir)) {
+    if dir.parent().is_none() || env::home_dir().is_some_and(|home| is_same_dir(&home, dir)) {
         log::warn!(
-            "{shown} holds more than is meant for others: whoever knows the password can fetch its files, hidden ones too"
+            "{escaped} holds more than is meant for others: whoever knows the password can fetch its files, hidden ones too"
         );
     }
-    log::info!("to join:  tinyp2p PASSWORD server HOST PORT {own}");
-    log::info!("to fetch: tinyp2p PASSWORD client {own} PATTERN");
+    log::info!("to join:  tinyp2p PASSWORD server HOST PORT {url}");
+    log::info!("to fetch: tinyp2p PASSWORD client {url} PATTERN");
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
+fn is_same_dir(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
-}
-
-/// Listens on all addresses of the host, or where `bind` says; gives the port too, which is a free one for 0.
-fn listen(
-    host: &str,
-    port: u16,
-    bind: Option<SocketAddr>,
-    silence: Duration,
-) -> Result<(Vec<TcpListener>, u16), Error> {
-    let addresses = match bind {
-        Some(address) => vec![address],
-        None => resolve(host, port)?,
-    };
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        match listen_on_all(&addresses, silence) {
-            Err((_, cause)) if cause.kind() == ErrorKind::AddrInUse && port == 0 && attempts < FREE_PORT_ATTEMPTS => {}
-            Err((address, cause)) => return Err(Error::Listen { address, cause }),
-            Ok(listening) => return Ok(listening),
-        }
-    }
-}
-
-fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    let resolved = (host, port).to_socket_addrs().map_err(|cause| Error::Resolve { host: host.to_owned(), cause })?;
-    let distinct: BTreeSet<SocketAddr> = resolved.collect();
-    Ok(distinct.into_iter().collect())
-}
-
-/// One listener for each address, all on the port of the first. An address that this machine does not have, such as
-/// that of an IPv6 that is switched off, is passed over as long as there is another.
-fn listen_on_all(
-    addresses: &[SocketAddr],
-    silence: Duration,
-) -> Result<(Vec<TcpListener>, u16), (SocketAddr, io::Error)> {
-    let mut listeners: Vec<TcpListener> = Vec::new();
-    let mut port = 0;
-    let mut missing = None;
-    for &(mut address) in addresses {
-        if address.port() == 0 {
-            address.set_port(port);
-        }
-        match door::listen(address, silence) {
-            Ok(listener) => {
-                port = listener.local_addr().map_err(|cause| (address, cause))?.port();
-                listeners.push(listener);
-            }
-            Err(cause) if cause.kind() == ErrorKind::AddrNotAvailable => missing = Some((address, cause)),
-            Err(cause) => return Err((address, cause)),
-        }
-    }
-    match missing {
-        Some(missing) if listeners.is_empty() => Err(missing),
-        _ => Ok((listeners, port)),
-    }
-}
-
-/// Where the private socket lies: below the system's temporary directory, for this user only, gone at the end.
-fn private_directory() -> Result<TempDir, Error> {
-    let private = tempfile::Builder::new().prefix("tinyp2p-").tempdir();
-    private.map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })
-}
-
-fn open_door(listeners: Vec<TcpListener>, handler: Handler, private: &TempDir, silence: Duration) -> io::Result<Door> {
-    let answering: Answering = Arc::new(move |call, accepts_raw, caller| handler.handle(call, accepts_raw, caller));
-    let directory = private.path().to_owned();
-    let start_endpoint = move || {
-        let endpoint = Endpoint::start(&directory, Arc::clone(&answering))?;
-        Ok((endpoint.path().to_owned(), Arc::new(endpoint) as Arc<dyn Receive>))
-    };
-    Door::open(listeners, Box::new(start_endpoint), silence)
 }

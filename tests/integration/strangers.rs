@@ -6,10 +6,12 @@
 //! - `heads`: HTTP that is too long, wrong, or announces what does not come
 //! - `bodies`: XML and calls that no friend would send, and how much of it
 //! - `guesses`: wrong proofs without end, and patterns built to be expensive
+//! - `cleaners`: private sockets that are taken away, and what a killed server leaves
 //!
 //! Most servers' silence limit is one second. What a test measured is printed; `--nocapture` shows it.
 
 mod bodies;
+mod cleaners;
 mod floods;
 mod guesses;
 mod heads;

@@ -23,6 +23,11 @@ impl Response {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
 
+    /// Whether the head announces that the connection ends.
+    pub(crate) fn closes(&self) -> bool {
+        self.header("Connection") == Some("close")
+    }
+
     /// The length of the body that the head announces.
     pub(crate) fn length(&self) -> Option<u64> {
         self.header("Content-Length").map(|length| length.parse().unwrap())
@@ -59,10 +64,15 @@ impl Connection {
     #[track_caller]
     fn to(host: &str) -> Self {
         let stream = TcpStream::connect(host).unwrap_or_else(|error| panic!("could not connect to {host}: {error}"));
+        Self { host: host.to_owned(), ..Self::over(stream) }
+    }
+
+    /// Takes a connection that a test has made in its own way.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream), host: host.to_owned() }
+        Self { stream: BufReader::new(stream), host: "localhost".to_owned() }
     }
 
     /// Sends bytes; says whether the other side still took them.
@@ -106,7 +116,8 @@ impl Connection {
         self.try_head().unwrap_or_else(|error| panic!("no answer: {error}"))
     }
 
-    fn try_head(&mut self) -> io::Result<Response> {
+    /// Like `head`, where the server may have hung up.
+    pub(crate) fn try_head(&mut self) -> io::Result<Response> {
         let first = self.line()?;
         let bad = |line: &str| io::Error::new(ErrorKind::InvalidData, format!("{line:?} in the head of a response"));
         let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());

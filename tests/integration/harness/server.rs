@@ -236,6 +236,11 @@ impl Server {
     pub(crate) fn temporary_files(&self) -> Vec<String> {
         self.temporary.names()
     }
+
+    /// Where the server's temporary directory is.
+    pub(crate) fn temporary_path(&self) -> &Path {
+        self.temporary.path()
+    }
 }
 
 impl fmt::Display for Server {

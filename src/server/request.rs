@@ -1,36 +1,32 @@
 //! Reads one request: whole, bounded, and in our own words.
 //!
 //! Whatever a stranger sends becomes a [`Head`] of at most 16 KiB and a body of at most 1 MiB, or a [`Refusal`]. No
-//! byte of the stranger's head goes further than this file: the door writes its own from what is found here.
+//! byte of the stranger's head goes further than this file, but for a method and a target of plain ASCII.
 
-use std::{
-    io::{self, Read},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::io::{self, Read};
+
+use super::limits::{MemoryBudget, MemoryPermit};
 
 /// The longest head in bytes; what any client sends is below 1 KiB.
-const MAX_HEAD: usize = 16 * 1024;
+const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// The most headers; the same.
+/// The most headers; any client sends fewer than 20.
 const MAX_HEADERS: usize = 100;
 
-/// The longest body in bytes: a merge of as many peers as a list holds takes half of it.
-const MAX_BODY: usize = 1024 * 1024;
+/// The longest body in bytes: exchanging as many peers as a list holds takes half of it.
+const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Bodies up to this length in bytes are free; longer ones share [`BODY_BUDGET`]. A server tells of 1,024 peers at
-/// once, which takes a little less: strangers who hold the budget must not stop that.
-const SMALL_BODY: usize = 64 * 1024;
+/// The longest body in bytes that takes nothing of the memory budget. A server sends 1,024 peers at once, which is a
+/// little less: strangers who hold the budget must not stop that.
+const SMALL_BODY_BYTES: usize = 64 << 10;
 
-/// What all long bodies together may hold in bytes.
-const BODY_BUDGET: usize = 8 * 1024 * 1024;
+/// How many bytes of a long body are read, and taken from the memory budget, at a time.
+const BODY_PIECE_BYTES: usize = 64 << 10;
 
-/// A long body takes its share of the budget in pieces of this size in bytes, as it arrives.
-const BODY_PIECE: usize = 64 * 1024;
+/// The longest body in bytes of a request that may be answered beside any number of others.
+const MAX_SMALL_REQUEST_BYTES: usize = 16 << 10;
 
-/// A request that is answered by the door itself, after which the connection is closed.
+/// Refuses a request that cannot be served; its connection is closed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// Status code and reason, as they stand in the status line.
@@ -39,40 +35,40 @@ pub(super) struct Refusal {
     pub(super) text: &'static str,
 }
 
-/// Why no request came.
+/// Why there is no request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Missing {
-    /// The guest left between two requests, or its connection broke.
-    Gone,
-    /// It gets this answer.
+pub(super) enum RequestError {
+    /// The connection ended between two requests, or broke.
+    Ended,
+    /// It is answered with this.
     Refused(Refusal),
 }
 
-impl From<io::Error> for Missing {
-    /// Takes the one error that the door itself makes, [`io::ErrorKind::TimedOut`], for a late request.
+impl From<io::Error> for RequestError {
+    /// Takes [`io::ErrorKind::TimedOut`] for the end of the request timeout; sockets themselves fail otherwise.
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::TimedOut => refusal("408 Request Timeout", "the request took too long"),
-            _ => Self::Gone,
+            io::ErrorKind::TimedOut => refuse("408 Request Timeout", "the request took too long"),
+            _ => Self::Ended,
         }
     }
 }
 
-const fn refusal(status: &'static str, text: &'static str) -> Missing {
-    Missing::Refused(Refusal { status, text })
+const fn refuse(status: &'static str, text: &'static str) -> RequestError {
+    RequestError::Refused(Refusal { status, text })
 }
 
-const fn bad(text: &'static str) -> Missing {
-    refusal("400 Bad Request", text)
+const fn bad_request(text: &'static str) -> RequestError {
+    refuse("400 Bad Request", text)
 }
 
-/// The answer to a call for which there is no room at the moment.
+/// The answer to a request for which there is no room at the moment.
 pub(super) const BUSY: Refusal = Refusal { status: "503 Service Unavailable", text: "the server is busy; try again" };
 
-const TOO_LONG: Missing = refusal("431 Request Header Fields Too Large", "the head of the request is too long");
-const INCOMPLETE: Missing = bad("the request is incomplete");
+const TOO_LONG: RequestError = refuse("431 Request Header Fields Too Large", "the head of the request is too long");
+const INCOMPLETE: RequestError = bad_request("the request is incomplete");
 
-/// What the door needs to know of a request's head.
+/// What matters of a request's head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     /// A token, in the case it was sent in.
@@ -89,82 +85,49 @@ pub(super) struct Head {
     pub(super) accepts_octets: bool,
 }
 
-/// Reads a head. `unread` is what has arrived and was not used; what lies behind the head is left in it.
-pub(super) fn read_head(from: &mut impl Read, unread: &mut Vec<u8>) -> Result<Head, Missing> {
-    let mut seen = Seen::default();
+/// Reads a head. `unread` is what has arrived and was not used; what follows the head is left in it.
+pub(super) fn read_head(from: &mut impl Read, unread: &mut Vec<u8>) -> Result<Head, RequestError> {
     loop {
-        if let Some(end) = seen.end_of_head(unread)? {
-            let head = parse(&unread[..end])?;
-            unread.drain(..end);
+        if let Some((head, length)) = parse_head(&unread[..unread.len().min(MAX_HEAD_BYTES)])? {
+            unread.drain(..length);
             return Ok(head);
         }
-        if unread.len() > MAX_HEAD {
+        if unread.len() >= MAX_HEAD_BYTES {
             return Err(TOO_LONG);
         }
         let had = unread.len();
-        unread.resize(had + MAX_HEAD, 0);
+        unread.resize(had + MAX_HEAD_BYTES, 0);
         let read = from.read(&mut unread[had..]);
         unread.truncate(had + *read.as_ref().unwrap_or(&0));
         if read? == 0 {
-            return Err(if unread.is_empty() { Missing::Gone } else { INCOMPLETE });
+            // Some old clients send a blank line after a body.
+            return Err(if unread.trim_ascii().is_empty() { RequestError::Ended } else { INCOMPLETE });
         }
     }
 }
 
-/// How much of a head has been looked at, so that no byte is looked at twice.
-#[derive(Default)]
-struct Seen {
-    bytes: usize,
-    line_start: usize,
-    blank_line_dropped: bool,
-}
-
-impl Seen {
-    /// Where the head ends, if that has arrived. A line feed alone ends no line; one blank line may come first, as
-    /// some clients of old sent one after a body.
-    fn end_of_head(&mut self, unread: &mut Vec<u8>) -> Result<Option<usize>, Missing> {
-        while let Some(found) = unread[self.bytes..].iter().position(|&byte| byte == b'\n') {
-            let end = self.bytes + found + 1;
-            if end > MAX_HEAD {
-                return Err(TOO_LONG);
-            }
-            if end < self.line_start + 2 || unread[end - 2] != b'\r' {
-                return Err(bad("a line of the head does not end in CR LF"));
-            }
-            self.bytes = end;
-            if end - 2 > self.line_start {
-                self.line_start = end;
-            } else if self.line_start > 0 {
-                return Ok(Some(end));
-            } else if self.blank_line_dropped {
-                return Err(bad("the request begins with blank lines"));
-            } else {
-                unread.drain(..end);
-                *self = Self { blank_line_dropped: true, ..Self::default() };
-            }
-        }
-        self.bytes = unread.len();
-        Ok(None)
-    }
-}
-
-fn parse(bytes: &[u8]) -> Result<Head, Missing> {
+/// Returns what matters of a head and its length in bytes, or nothing if it has not arrived whole.
+fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, RequestError> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(INCOMPLETE),
+    let end = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(refusal("431 Request Header Fields Too Large", "the request has too many headers"));
+            return Err(refuse("431 Request Header Fields Too Large", "the request has too many headers"));
         }
-        Err(httparse::Error::Version) => return Err(bad("this server speaks HTTP/1.1 and HTTP/1.0")),
-        Err(_) => return Err(bad("this is no HTTP request")),
+        Err(httparse::Error::Version) => return Err(bad_request("this server speaks HTTP/1.1 and HTTP/1.0")),
+        Err(_) => return Err(bad_request("this is not an HTTP request")),
+    };
+    let mut lines = bytes[..end].split_inclusive(|&byte| byte == b'\n');
+    if !lines.all(|line| line.ends_with(b"\r\n")) {
+        return Err(bad_request("a line of the head does not end in CR LF"));
     }
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(INCOMPLETE);
     };
     if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(bad("the target of a request begins with a slash and is plain ASCII"));
+        return Err(bad_request("the target of a request begins with a slash and is plain ASCII"));
     }
     let mut head = Head {
         method: method.to_owned(),
@@ -179,48 +142,50 @@ fn parse(bytes: &[u8]) -> Result<Head, Missing> {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("Content-Length") {
             if length.replace(parse_length(header.value)?).is_some() {
-                return Err(bad("the length is given twice"));
+                return Err(bad_request("the length is given twice"));
             }
         } else if is("Transfer-Encoding") {
             return Err(refuse_encoding(header.value));
         } else if is("Expect") {
             if !header.value.eq_ignore_ascii_case(b"100-continue") {
-                return Err(refusal("417 Expectation Failed", "only 100-continue can be expected"));
+                return Err(refuse("417 Expectation Failed", "only 100-continue can be expected"));
             }
             // Callers that speak HTTP/1.0 do not know the answer, and do not wait for it.
             head.expects_continue = version == 1;
         } else if is("Connection") {
-            head.closes |= list(header.value).any(|option| option.eq_ignore_ascii_case(b"close"));
+            head.closes |= list_elements(header.value).any(|option| option.eq_ignore_ascii_case(b"close"));
         } else if is("Accept") {
-            head.accepts_octets |= list(header.value).any(names_octets);
+            head.accepts_octets |= list_elements(header.value).any(names_octets);
         }
     }
     head.length = match length {
         Some(length) => length,
-        None if method == "POST" => return Err(refusal("411 Length Required", "a call needs a Content-Length")),
+        None if method == "POST" => return Err(refuse("411 Length Required", "a call needs a Content-Length")),
         None => 0,
     };
-    Ok(head)
+    Ok(Some((head, end)))
 }
 
-fn parse_length(value: &[u8]) -> Result<usize, Missing> {
+fn parse_length(value: &[u8]) -> Result<usize, RequestError> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(bad("the length is no number"));
+        return Err(bad_request("the length is not a number"));
     }
     let length = str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
-    length.filter(|&length| length <= MAX_BODY).ok_or(refusal("413 Content Too Large", "a call may have 1 MiB at most"))
+    length
+        .filter(|&length| length <= MAX_BODY_BYTES)
+        .ok_or(refuse("413 Content Too Large", "a call may have 1 MiB at most"))
 }
 
-fn refuse_encoding(value: &[u8]) -> Missing {
+fn refuse_encoding(value: &[u8]) -> RequestError {
     if value.eq_ignore_ascii_case(b"chunked") {
-        refusal("411 Length Required", "a call needs a Content-Length; chunks are not taken")
+        refuse("411 Length Required", "a call needs a Content-Length; chunks are not taken")
     } else {
-        refusal("501 Not Implemented", "no transfer encoding is taken")
+        refuse("501 Not Implemented", "no transfer encoding is taken")
     }
 }
 
 /// The elements of a header whose value is a list.
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
@@ -235,70 +200,42 @@ fn names_octets(range: &[u8]) -> bool {
 }
 
 /// A whole request.
+#[derive(Debug)]
 pub(super) struct Request {
     pub(super) head: Head,
     pub(super) body: Vec<u8>,
-    /// What the body has of the budget.
-    pub(super) share: Share,
+    /// What the body holds of the memory budget.
+    pub(super) memory: MemoryPermit,
 }
 
-/// What all long bodies share: the bytes that are left.
-#[derive(Clone, Debug)]
-pub(super) struct Budget(Arc<AtomicUsize>);
-
-impl Budget {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicUsize::new(BODY_BUDGET)))
+impl Request {
+    /// Whether it is one of those of which only a few are answered at once: what tells of hundreds of peers.
+    pub(super) fn is_large(&self) -> bool {
+        self.body.len() > MAX_SMALL_REQUEST_BYTES
     }
 }
 
-/// A part of the budget in bytes, which goes back when this is dropped.
-#[derive(Debug)]
-pub(super) struct Share {
-    bytes: usize,
-    budget: Budget,
-}
-
-impl Share {
-    fn grow(&mut self, bytes: usize) -> Result<(), Missing> {
-        let take = |left: usize| left.checked_sub(bytes);
-        match self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
-            Ok(_) => {
-                self.bytes += bytes;
-                Ok(())
-            }
-            Err(_) => Err(Missing::Refused(BUSY)),
-        }
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.budget.0.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// Reads a body of the length that its head announced, first from `unread`.
+/// Reads a body of the length that its head announced, first from `unread`, and returns what it holds of the budget.
 pub(super) fn read_body(
     from: &mut impl Read,
     unread: &mut Vec<u8>,
     length: usize,
-    budget: &Budget,
-) -> Result<(Vec<u8>, Share), Missing> {
+    budget: &MemoryBudget,
+) -> Result<(Vec<u8>, MemoryPermit), RequestError> {
     let mut body: Vec<u8> = unread.drain(..length.min(unread.len())).collect();
-    let mut share = Share { bytes: 0, budget: budget.clone() };
+    let mut memory = budget.permit();
     while body.len() < length {
         let missing = length - body.len();
-        let piece = if length > SMALL_BODY { missing.min(BODY_PIECE) } else { missing };
-        if length > SMALL_BODY {
-            share.grow(piece)?;
+        let piece = if length > SMALL_BODY_BYTES { missing.min(BODY_PIECE_BYTES) } else { missing };
+        if length > SMALL_BODY_BYTES && !memory.grow(piece) {
+            return Err(RequestError::Refused(BUSY));
         }
         body.reserve_exact(piece);
         if from.by_ref().take(piece as u64).read_to_end(&mut body)? < piece {
             return Err(INCOMPLETE);
         }
     }
-    Ok((body, share))
+    Ok((body, memory))
 }
 
 #[cfg(test)]
@@ -306,36 +243,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{server::limits::MEMORY_BUDGET_BYTES, support::ChunkedReader};
 
-    /// Hands bytes out in reads of the given sizes, over and over.
-    struct Cut<'a> {
-        bytes: &'a [u8],
-        sizes: Vec<usize>,
-        turn: usize,
-    }
-
-    impl Read for Cut<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let size = self.sizes[self.turn % self.sizes.len()].min(buffer.len());
-            self.turn += 1;
-            self.bytes.read(&mut buffer[..size])
-        }
-    }
-
-    /// A request and what lies behind it, or why there is none.
-    fn read(bytes: &[u8], sizes: &[usize]) -> Result<(Head, Vec<u8>, Vec<u8>), Missing> {
-        let mut from = Cut { bytes, sizes: sizes.to_vec(), turn: 0 };
-        let (mut unread, budget) = (Vec::new(), Budget::new());
+    /// Returns a request and what follows it, or why there is none.
+    fn read(bytes: &[u8], sizes: &[usize]) -> Result<(Head, Vec<u8>, Vec<u8>), RequestError> {
+        let mut from = ChunkedReader::with_sizes(bytes, sizes);
+        let (mut unread, budget) = (Vec::new(), MemoryBudget::new());
         let head = read_head(&mut from, &mut unread)?;
         let (body, _) = read_body(&mut from, &mut unread, head.length, &budget)?;
-        assert_eq!(budget.0.load(Ordering::Relaxed), BODY_BUDGET);
-        from.bytes.read_to_end(&mut unread).unwrap();
+        assert_eq!(budget.left(), MEMORY_BUDGET_BYTES);
+        unread.extend_from_slice(from.rest());
         Ok((head, body, unread))
     }
 
     fn refused(bytes: &[u8]) -> String {
         match read(bytes, &[usize::MAX]) {
-            Err(Missing::Refused(refusal)) => refusal.status[..3].to_owned(),
+            Err(RequestError::Refused(refusal)) => refusal.status[..3].to_owned(),
             other => format!("{other:?}"),
         }
     }
@@ -387,8 +310,7 @@ mod tests {
         for (bytes, status) in [
             (&b"POST / HTTP/1.1\nContent-Length: 0\n\n"[..], "400"),
             (b"POST / HTTP/1.1\r\nContent-Length: 0\n\r\n", "400"),
-            (b"\n\n\n", "400"),
-            (b"\r\n\r\nPOST / HTTP/1.1\r\n\r\n", "400"),
+            (b"\n\n\nGET / HTTP/1.1\r\n\r\n", "400"),
             (b"\0", "400"),
             (b"POST / HTTP/1.1\r\nContent-Le", "400"),
             (b"POST /\r\n\r\n", "400"),
@@ -411,10 +333,10 @@ mod tests {
             let fixed = "GET / HTTP/1.1\r\nA: \r\n\r\n".len();
             format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(length - fixed))
         };
-        assert!(read(head(MAX_HEAD).as_bytes(), &[1000]).is_ok());
-        assert_eq!(refused(head(MAX_HEAD + 1).as_bytes()), "431");
+        assert!(read(head(MAX_HEAD_BYTES).as_bytes(), &[1000]).is_ok());
+        assert_eq!(refused(head(MAX_HEAD_BYTES + 1).as_bytes()), "431");
         assert_eq!(refused(format!("GET /{}", "a".repeat(1 << 20)).as_bytes()), "431");
-        assert_eq!(refused(&b"X: y\r\n".repeat(100_000)), "431");
+        assert_eq!(refused(format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(3000)).as_bytes()), "431");
         let many = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
         assert!(read(many(100).as_bytes(), &[1000]).is_ok());
         assert_eq!(refused(many(101).as_bytes()), "431");
@@ -422,8 +344,9 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_between_requests_is_no_bad_request() {
-        assert_eq!(read(b"", &[1]), Err(Missing::Gone));
-        assert_eq!(read(b"\r\n", &[1]), Err(Missing::Gone));
+        assert_eq!(read(b"", &[1]), Err(RequestError::Ended));
+        assert_eq!(read(b"\r\n", &[1]), Err(RequestError::Ended));
+        assert_eq!(refused(&b"\r\n".repeat(100_000)), "431");
     }
 
     #[test]
@@ -445,14 +368,14 @@ mod tests {
 
     #[test]
     fn long_bodies_share_a_budget() {
-        let budget = Budget::new();
-        let body = vec![b'<'; MAX_BODY];
+        let budget = MemoryBudget::new();
+        let body = vec![b'<'; MAX_BODY_BYTES];
         let read = |length: usize| read_body(&mut &body[..], &mut Vec::new(), length, &budget);
-        let held: Vec<_> = (0..BODY_BUDGET / MAX_BODY).map(|_| read(MAX_BODY).unwrap()).collect();
-        assert_eq!(read(SMALL_BODY + 1).unwrap_err(), Missing::Refused(BUSY));
-        assert!(read(SMALL_BODY).is_ok());
+        let held: Vec<_> = (0..MEMORY_BUDGET_BYTES / MAX_BODY_BYTES).map(|_| read(MAX_BODY_BYTES).unwrap()).collect();
+        assert_eq!(read(SMALL_BODY_BYTES + 1).unwrap_err(), RequestError::Refused(BUSY));
+        assert!(read(SMALL_BODY_BYTES).is_ok());
         drop(held);
-        assert!(read(MAX_BODY).is_ok());
+        assert!(read(MAX_BODY_BYTES).is_ok());
     }
 
     proptest! {

@@ -1,0 +1,144 @@
+//! What a connection is doing, since when, and when that has taken too long.
+//!
+//! The thread of the connection reports what it does and checks; eviction only looks. A request must be whole within
+//! the timeout from its first byte, so a drip never makes it younger; an answer must move [`MIN_PROGRESS_BYTES`] within
+//! each timeout; a connection without a request ends after the timeout.
+
+use std::time::{Duration, Instant};
+
+/// The fewest bytes that an answer must move within the timeout: a reader that takes less keeps a slot for nothing.
+const MIN_PROGRESS_BYTES: usize = 1024;
+
+/// How long a connection lingers after its last answer, so that a caller that still sends can read it.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No request has begun.
+    Idle,
+    /// A request arrives.
+    Reading,
+    /// The request is with the backend and the handler.
+    Working,
+    /// The answer is sent.
+    Writing,
+    /// The last answer was sent, and what the caller still sends is discarded.
+    Lingering,
+}
+
+/// The phase of a connection and its progress.
+#[derive(Debug)]
+pub(super) struct Activity {
+    phase: Phase,
+    /// When the phase began; while writing, when the last [`MIN_PROGRESS_BYTES`] had moved.
+    since: Instant,
+    /// When a byte last moved or the phase last changed.
+    last: Instant,
+    /// How many bytes have been sent since `since`.
+    sent_bytes: usize,
+}
+
+impl Activity {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { phase: Phase::Idle, since: now, last: now, sent_bytes: 0 }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase, now: Instant) {
+        *self = Self { phase, ..Self::new(now) };
+    }
+
+    /// Notes that bytes came in. The first of them begin a request.
+    pub(super) fn on_received(&mut self, now: Instant) {
+        if self.phase == Phase::Idle {
+            self.enter(Phase::Reading, now);
+        }
+        self.last = now;
+    }
+
+    /// Notes that bytes went out.
+    pub(super) fn on_sent(&mut self, bytes: usize, now: Instant) {
+        self.last = now;
+        self.sent_bytes = self.sent_bytes.saturating_add(bytes);
+        if self.sent_bytes >= MIN_PROGRESS_BYTES {
+            self.since = now;
+            self.sent_bytes = 0;
+        }
+    }
+
+    /// Returns how long nothing has moved, or nothing while the handler works: that is not the caller's silence.
+    pub(super) fn idle_time(&self, now: Instant) -> Option<Duration> {
+        (self.phase != Phase::Working).then(|| now.saturating_duration_since(self.last))
+    }
+
+    /// Whether the phase has taken too long.
+    pub(super) fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
+        let limit = match self.phase {
+            Phase::Working => return false,
+            Phase::Lingering => LINGER,
+            Phase::Idle | Phase::Reading | Phase::Writing => timeout,
+        };
+        now.saturating_duration_since(self.since) > limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_drip_does_not_make_a_request_younger() {
+        let start = Instant::now();
+        let mut activity = Activity::new(start);
+        for second in 10..=40 {
+            activity.on_received(start + seconds(second));
+            assert!(!activity.is_overdue(start + seconds(second), TIMEOUT), "at {second}");
+        }
+        assert!(activity.is_overdue(start + seconds(41), TIMEOUT));
+    }
+
+    #[test]
+    fn an_answer_that_moves_fewer_than_1024_bytes_within_the_timeout_is_overdue() {
+        let start = Instant::now();
+        let mut activity = Activity::new(start);
+        activity.enter(Phase::Writing, start);
+        for second in 1..=30 {
+            activity.on_sent(34, start + seconds(second));
+        }
+        assert!(activity.is_overdue(start + seconds(31), TIMEOUT));
+    }
+
+    #[test]
+    fn an_answer_that_goes_on_may_take_for_ever() {
+        let start = Instant::now();
+        let mut activity = Activity::new(start);
+        activity.enter(Phase::Writing, start);
+        for second in 1..=100_000 {
+            activity.on_sent(35, start + seconds(second));
+            assert!(!activity.is_overdue(start + seconds(second), TIMEOUT), "at {second}");
+        }
+    }
+
+    #[test]
+    fn idle_and_lingering_connections_end_and_working_ones_stay() {
+        let start = Instant::now();
+        let mut activity = Activity::new(start);
+        assert!(!activity.is_overdue(start + seconds(30), TIMEOUT));
+        assert!(activity.is_overdue(start + seconds(31), TIMEOUT));
+        activity.enter(Phase::Working, start);
+        assert!(!activity.is_overdue(start + seconds(3000), TIMEOUT));
+        assert_eq!(activity.idle_time(start + seconds(3000)), None);
+        activity.enter(Phase::Lingering, start);
+        assert!(activity.is_overdue(start + seconds(3), TIMEOUT));
+    }
+}

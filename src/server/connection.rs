@@ -1,0 +1,264 @@
+//! One public connection on one thread, from its first byte to its last.
+//!
+//! Its thread reads a request, has the backend answer it, writes the answer, and reads the next. All time limits are
+//! kept here: sockets wake their thread four times in each timeout, and it checks whether what it does is overdue.
+//! Other threads only look at the activity and may [abort](Connection::abort) the connection, which ends whatever its
+//! thread waits for here.
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::net::{RecvFlags, recv};
+use socket2::SockRef;
+
+use super::{
+    activity::{Activity, LINGER, Phase},
+    backend_pool::BackendPool,
+    limits::{MemoryBudget, Semaphore},
+    request::{BUSY, Refusal, Request, RequestError, read_body, read_head},
+    response::Response,
+};
+use crate::lock::lock;
+
+/// How many bytes are discarded at most while a connection lingers.
+const MAX_LINGER_BYTES: u64 = 32 << 20;
+
+/// How many large requests are answered at once: more would not be quicker on a small machine, and what a long body
+/// becomes when it is parsed takes several times its own memory.
+pub(super) const LARGE_REQUESTS: usize = 4;
+
+/// How much is discarded at a time, in bytes.
+const DISCARD_BYTES: usize = 16 << 10;
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub(super) backends: Arc<BackendPool>,
+    pub(super) memory: MemoryBudget,
+    pub(super) large_requests: Semaphore,
+}
+
+/// A public connection.
+pub(super) struct Connection {
+    stream: TcpStream,
+    address: IpAddr,
+    /// How long it may be idle, a request may take to arrive, and an answer may make no progress.
+    timeout: Duration,
+    activity: Mutex<Activity>,
+    aborted: AtomicBool,
+}
+
+/// Returns how long a read or a write may block until its thread checks the timeout.
+pub(super) fn wake_after(timeout: Duration) -> Duration {
+    (timeout / 4).max(Duration::from_millis(1))
+}
+
+/// Serves a connection until it ends. While the table of connections `is_full`, each answer ends its connection.
+pub(super) fn serve(connection: &Connection, shared: &Shared, is_full: impl Fn() -> bool) {
+    let mut unread = Vec::new();
+    loop {
+        connection.enter(if unread.is_empty() { Phase::Idle } else { Phase::Reading });
+        let request = match connection.read_request(&mut unread, &shared.memory) {
+            Ok(request) => request,
+            Err(RequestError::Ended) => return,
+            Err(RequestError::Refused(refusal)) => return connection.refuse(refusal),
+        };
+        connection.enter(Phase::Working);
+        let head_only = request.head.method == "HEAD";
+        let asked_to_close = request.head.closes;
+        let response = match answer(request, connection.address, shared) {
+            Ok(response) => response,
+            Err(error) => {
+                log::debug!("a request of {} was not answered: {error}", connection.address);
+                return connection.refuse(BUSY);
+            }
+        };
+        let closes = asked_to_close || is_full();
+        if !connection.write_response(response, closes, head_only) {
+            return;
+        }
+    }
+}
+
+/// Has a request answered. Its memory and its permit are free before the answer is written.
+fn answer(request: Request, address: IpAddr, shared: &Shared) -> io::Result<Response> {
+    let _permit = request.is_large().then(|| shared.large_requests.acquire());
+    let Request { head, mut body, memory: _memory } = request;
+    shared.backends.call(&head, &mut body, address)
+}
+
+impl Connection {
+    /// Takes charge of an accepted socket, whose write timeout is set already.
+    pub(super) fn new(stream: TcpStream, address: SocketAddr, timeout: Duration) -> Self {
+        let connection = Self {
+            stream,
+            address: address.ip().to_canonical(),
+            timeout,
+            activity: Mutex::new(Activity::new(Instant::now())),
+            aborted: AtomicBool::new(false),
+        };
+        connection.wake_reads_after(wake_after(timeout));
+        connection
+    }
+
+    fn wake_reads_after(&self, time: Duration) {
+        // It fails for a timeout of zero alone.
+        let _ = self.stream.set_read_timeout(Some(time));
+    }
+
+    /// Returns what counts as one address when slots are shared out: an IPv6 host has a whole /64 for itself.
+    pub(super) fn network(&self) -> IpAddr {
+        match self.address {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+            }
+            v4 @ IpAddr::V4(_) => v4,
+        }
+    }
+
+    /// Ends the connection from another thread. A reset frees at once what the kernel holds for it.
+    pub(super) fn abort(&self, reset: bool) {
+        self.aborted.store(true, Ordering::Relaxed);
+        if reset {
+            self.reset_on_close();
+        }
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Relaxed)
+    }
+
+    /// Returns what it is doing and for how long nothing has moved, or nothing while the handler works.
+    pub(super) fn idle_time(&self, now: Instant) -> Option<(Phase, Duration)> {
+        let activity = lock(&self.activity);
+        Some((activity.phase(), activity.idle_time(now)?))
+    }
+
+    /// Whether bytes have arrived that were not read yet.
+    pub(super) fn has_unread_bytes(&self) -> bool {
+        recv(&self.stream, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(_, read)| read > 0)
+    }
+
+    fn enter(&self, phase: Phase) {
+        lock(&self.activity).enter(phase, Instant::now());
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let is_overdue = lock(&self.activity).is_overdue(Instant::now(), self.timeout);
+        if is_overdue { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+
+    fn is_idle(&self) -> bool {
+        lock(&self.activity).phase() == Phase::Idle
+    }
+
+    /// Reads one request. `unread` is what arrived before, and then what arrived after it.
+    fn read_request(&self, unread: &mut Vec<u8>, budget: &MemoryBudget) -> Result<Request, RequestError> {
+        let mut stream = self;
+        let head = read_head(&mut stream, unread)?;
+        if head.expects_continue && head.length > unread.len() {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let (body, memory) = read_body(&mut stream, unread, head.length, budget)?;
+        Ok(Request { head, body, memory })
+    }
+
+    /// Writes an answer. Returns whether another request may come.
+    fn write_response(&self, response: Response, closes: bool, head_only: bool) -> bool {
+        self.enter(Phase::Writing);
+        let mut stream = self;
+        match response.write(&mut stream, closes, head_only) {
+            Ok(()) if closes => self.linger(),
+            Ok(()) => return true,
+            Err(error) => {
+                log::debug!("an answer to {} was cut: {error}", self.address);
+                self.reset_on_close();
+            }
+        }
+        false
+    }
+
+    /// Answers what is not served further, and ends the connection.
+    fn refuse(&self, refusal: Refusal) {
+        log::debug!("refused a request of {}: {}: {}", self.address, refusal.status, refusal.text);
+        self.write_response(Response::text(refusal.status, "", refusal.text), true, false);
+    }
+
+    /// Makes the end of the connection a reset, so that no caller takes what it has for the whole.
+    fn reset_on_close(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Ends the connection properly after its last answer: what the caller still sends is read for a while, else the
+    /// kernel would answer it with a reset that takes the last answer away.
+    fn linger(&self) {
+        self.enter(Phase::Lingering);
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.wake_reads_after(LINGER / 4);
+        let mut discarded = 0;
+        let mut scratch = [0; DISCARD_BYTES];
+        let mut stream = self;
+        while discarded < MAX_LINGER_BYTES {
+            match stream.read(&mut scratch) {
+                Ok(0) | Err(_) => return,
+                Ok(read) => discarded += read as u64,
+            }
+        }
+    }
+}
+
+/// Reads within the timeout. A connection that was idle for too long reads as ended; a request that took too long fails
+/// with [`io::ErrorKind::TimedOut`].
+impl Read for &Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match (&self.stream).read(buffer) {
+                Ok(0) => return Ok(0),
+                Ok(read) => {
+                    lock(&self.activity).on_received(Instant::now());
+                    self.check()?;
+                    return Ok(read);
+                }
+                Err(error) if is_wakeup(&error) => match self.check() {
+                    Err(_) if self.is_idle() => return Ok(0),
+                    checked => checked?,
+                },
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Writes within the timeout, else fails with [`io::ErrorKind::TimedOut`].
+impl Write for &Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match (&self.stream).write(bytes) {
+                Ok(written) => {
+                    lock(&self.activity).on_sent(written, Instant::now());
+                    self.check()?;
+                    return Ok(written);
+                }
+                Err(error) if is_wakeup(&error) => self.check()?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether a read or write only returned so that its thread can check the timeout.
+fn is_wakeup(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,116 @@
+//! Cleaners of temporary files, and whatever else takes the private sockets of a server away.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use super::siege::{Siege, full_or};
+use crate::harness::{Connection, Dir, PASSWORD, PATIENCE, array, call, call_for, post, serve, string};
+
+/// How many requests are under way at once in a round; each has a backend with a private socket of its own.
+const CALLERS: usize = 40;
+
+/// After this time without calls no backend is left.
+const BACKENDS_GONE: Duration = Duration::from_secs(8);
+
+/// How often the temporary directory is emptied at least.
+const REMOVALS: usize = 100;
+
+/// Removes everything below a directory, as `systemd-tmpfiles --clean` does. Returns how many entries it found.
+fn clean(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).unwrap().filter_map(Result::ok);
+    let removed = entries.filter(|entry| {
+        // The server may have been quicker.
+        fs::remove_dir_all(entry.path()).is_ok()
+    });
+    removed.count()
+}
+
+/// Calls from many connections at once, each its own.
+fn call_from_everywhere(url: &str) {
+    let document = call_for(PASSWORD, url, 0, &array([""; 0]));
+    thread::scope(|scope| {
+        for _ in 0..CALLERS {
+            scope.spawn(|| {
+                let mut connection = Connection::open(url);
+                for _ in 0..5 {
+                    connection.post("/RPC2", &document);
+                    assert_eq!(connection.response().answer().peers(), [url]);
+                }
+            });
+        }
+    });
+}
+
+/// Empties the temporary directory until calls have been made in several waves, each of which opens backends anew.
+#[test]
+fn private_sockets_that_are_taken_away_cost_nothing() {
+    let mut siege = Siege::new("a cleaner of temporary files");
+    let directory = siege.server().temporary_path().to_owned();
+    let (removals, found) = siege.endure(|url| {
+        let calls_are_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let cleaner = scope.spawn(|| {
+                let (mut removals, mut found) = (0, 0);
+                while removals < REMOVALS || !calls_are_over.load(Ordering::Relaxed) {
+                    found += clean(&directory);
+                    removals += 1;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                (removals, found)
+            });
+            call_from_everywhere(url);
+            for _ in 1..full_or(5, 1) {
+                thread::sleep(BACKENDS_GONE);
+                call_from_everywhere(url);
+            }
+            calls_are_over.store(true, Ordering::Relaxed);
+            cleaner.join().unwrap()
+        })
+    });
+    println!("{removals} removals, in which the cleaner found {found} private directories");
+    let log = siege.server().log();
+    assert!(!log.contains("error"), "{log}");
+    siege.lift_and_recover();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_server_leaves_no_temporary_files() {
+    let dir = Dir::with([("small", &b"content"[..])]);
+    let mut server = serve(&dir).start();
+    for _ in 0..3 {
+        call_from_everywhere(server.url());
+    }
+    let mut kept = Connection::open(server.url());
+    kept.post("/RPC2", call_for(PASSWORD, server.url(), 2, &string("small")));
+    assert_eq!(kept.response().answer().content(), b"content");
+    server.stop(Signal::KILL, PATIENCE);
+    assert_eq!(server.temporary_files(), [""; 0]);
+}
+
+#[test]
+fn a_temporary_directory_that_goes_away_is_an_error_in_the_log_and_no_end() {
+    let dir = Dir::with([("small", &b"content"[..])]);
+    let server = serve(&dir).start();
+    let directory = server.temporary_path();
+    fs::remove_dir(directory).unwrap();
+    // More large requests than are answered at once, and each finds that none has kept its permit.
+    let many_peers = vec!["http://127.0.0.1:1".to_owned(); 1000];
+    let large = call_for(PASSWORD, server.url(), 0, &array(many_peers.iter().map(String::as_str)));
+    for _ in 0..10 {
+        assert_eq!(post(server.url(), &large).status, 503);
+    }
+    let line = server.wait_for_log(&["error", directory.to_str().unwrap()]);
+    assert!(line.contains("private socket"), "{line}");
+    let errors = server.log().lines().filter(|line| line.contains("error")).count();
+    assert_eq!(errors, 1, "{server}");
+    fs::create_dir(directory).unwrap();
+    assert_eq!(call(server.url(), 2, &string("small")).content(), b"content");
+}
