@@ -119,9 +119,9 @@ fn remove(bar: &ProgressBar) {
 }
 
 /// A row that says what is waited for, if that takes long; it is gone when this is dropped.
-pub(crate) struct Waiting(Option<ProgressBar>);
+pub(crate) struct Spinner(Option<ProgressBar>);
 
-impl Waiting {
+impl Spinner {
     /// Shows what `text` returns, asked again at each tick.
     pub(crate) fn start(text: impl Fn() -> String + Send + 'static) -> Self {
         Self(start("{spinner} {wide_msg}", SLOW_ANSWER, move |_, bar| {
@@ -131,7 +131,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Spinner {
     fn drop(&mut self) {
         self.0.iter().for_each(remove);
     }
