@@ -31,7 +31,7 @@ fn halting(gate: &Arc<Gate>) -> FakePeer {
 
 /// A client's words. What waits for a gate is not silent for too long, however slow the machine is.
 fn fetch<'a>(options: &[&'a str], peer: &'a FakePeer) -> Vec<&'a str> {
-    [options, &["--timeout", "600", PASSWORD, "client", peer.url(), ""]].concat()
+    [&[PASSWORD, "client", "--timeout", "600", peer.url(), ""], options].concat()
 }
 
 /// Whether the bars of `halting` are there, all of them within the width, half way.
