@@ -1,7 +1,7 @@
 //! `tinyp2p`: the 2004 `TinyP2P` network as one binary.
 //!
-//! Parses the command line, runs the mode, prints a fatal error and gives the exit status: 0, 1 for what went wrong
-//! on the way, 2 for a command line that cannot be used.
+//! Parses the command line, runs a server or a client, prints a fatal error and returns the exit status: 0, 1 after an
+//! error, 2 for a command line that cannot be used.
 
 mod auth;
 mod cli;
