@@ -51,6 +51,17 @@ fn each_help_is_as_it_is_meant_and_fits_a_screen() {
 }
 
 #[test]
+fn the_readme_has_the_forms_and_the_options_of_the_help() {
+    let readme = include_str!("../../README.md");
+    let helps = [include_str!("texts/help.txt"), include_str!("texts/server.txt"), include_str!("texts/client.txt")];
+    let (form, option) = (Regex::new("tinyp2p PASSWORD .*").unwrap(), Regex::new("--[a-z]{2,}").unwrap());
+    for text in helps.iter().flat_map(|help| form.find_iter(help).chain(option.find_iter(help))) {
+        let is_usual = ["--help", "--version"].contains(&text.as_str());
+        assert!(is_usual || readme.contains(text.as_str()), "{text:?} is missing in the README");
+    }
+}
+
+#[test]
 fn the_version_is_one_line() {
     for word in ["--version", "-V"] {
         let run = tinyp2p(&Dir::new(), [word]);
