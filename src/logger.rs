@@ -1,7 +1,6 @@
-//! Messages on standard error, one line each.
+//! Writes messages to standard error, one line each: a client's with the program's name, a server's with the time in UTC.
 //!
-//! A client's messages are a tool's, with the program's name before them; a server's are a log, with the time in UTC.
-//! Standard error may be closed or full: what cannot be written is dropped.
+//! Invariant: standard error may be closed or full; what cannot be written is dropped.
 
 use std::{
     io::{self, Write},
@@ -12,7 +11,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::progress;
 
-/// How messages look.
+/// The form of the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// `tinyp2p: warning: TEXT`
@@ -21,7 +20,7 @@ pub(crate) enum Style {
     Log,
 }
 
-/// Sends messages of this level and above to standard error. To be called once.
+/// Writes messages of this level and above from now on. To be called once.
 pub(crate) fn start(style: Style, level: LevelFilter) {
     log::set_max_level(level);
     // A second call finds the first logger in place, which is just as good.
@@ -32,7 +31,7 @@ struct Logger(Style);
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // The libraries' own messages are about sockets and buffers; nobody asked for them.
+        // The libraries' messages are about sockets and buffers, which is of no use to users.
         metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
     }
 
@@ -49,7 +48,7 @@ impl Log for Logger {
             Level::Warn => " warning:",
             _ => "",
         };
-        // In one write, so that no other process's output comes between.
+        // In one write, so that the output of another process cannot come between.
         let line = format!("{prefix}{level} {}\n", record.args());
         let _ = progress::suspend(|| io::stderr().write_all(line.as_bytes()));
     }

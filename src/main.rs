@@ -1,7 +1,7 @@
 //! `tinyp2p`: the 2004 `TinyP2P` network as one binary.
 //!
-//! Parses the command line, runs the mode, prints a fatal error and gives the exit status: 0, 1 for what went wrong
-//! on the way, 2 for a command line that cannot be used.
+//! Parses the command line, runs a server or a client, prints a fatal error and returns the exit status: 0, 1 after an
+//! error, 2 for a command line that cannot be used.
 
 mod auth;
 mod cli;
@@ -31,12 +31,12 @@ mod xmlrpc;
 
 use std::{
     env,
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     process::ExitCode,
 };
 
 use crate::{
-    cli::{Command, Instead, Mode},
+    cli::{Cli, EarlyExit, Mode},
     error::Error,
     logger::Style,
 };
@@ -45,24 +45,16 @@ use crate::{
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let command = match cli::parse(env::args_os()) {
-        Ok(command) => command,
-        Err(Instead::Text(text)) => {
-            // A closed pipe means that it was enough.
-            let _ = write!(io::stdout(), "{text}");
-            return ExitCode::SUCCESS;
-        }
-        Err(Instead::Complaint(text)) => return fail(&text, USAGE),
-    };
-    run(command).unwrap_or_else(|error| fail(&error.to_string(), 1))
+    match cli::parse(env::args_os()) {
+        Ok(cli) => run(cli).unwrap_or_else(|error| fail(&error.to_string(), 1)),
+        Err(EarlyExit::Output(text)) => print(&text),
+        Err(EarlyExit::UsageError(text)) => fail(&text, USAGE),
+    }
 }
 
-fn run(command: Command) -> Result<ExitCode, Error> {
-    let (password, mode) = match command {
-        Command::Generate(kind) => return Ok(cli::generate::print(kind)),
-        Command::Run { password, mode } => (password.map_or_else(password::read_password, Ok)?, mode),
-    };
-    match mode {
+fn run(cli: Cli) -> Result<ExitCode, Error> {
+    let password = cli.password.map_or_else(password::read_password, Ok)?;
+    match cli.mode {
         Mode::Server(options) => {
             logger::start(Style::Log, options.common.verbosity());
             server::run(password, options)
@@ -71,6 +63,14 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             logger::start(Style::Tool, options.common.verbosity());
             client::run(password, &options)
         }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        // A reader that has closed the pipe has seen enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => fail(&Error::Output(error).to_string(), 1),
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -1,5 +1,6 @@
-//! The password from elsewhere than the command line, where every user of the machine could read it in the list of
-//! processes: the environment, else the first line of standard input, asked for without echo on a terminal.
+//! Reads the password from the environment, else from the first line of standard input; a terminal does not show it.
+//!
+//! The command line is no place for it: every user of the machine can read that in the list of processes.
 
 use std::{
     env,
@@ -14,36 +15,36 @@ use crate::{auth::Password, error::Error, signals};
 /// The variable that holds the password.
 const VARIABLE: &str = "TINYP2P_PASSWORD";
 
-/// The longest line that is read, in bytes: whatever is longer is no password but the wrong file.
-const MAX_LINE: u64 = 64 << 10;
+/// The longest line that is read, in bytes: a longer one is not a password but the wrong file.
+const MAX_LINE_BYTES: u64 = 64 << 10;
 
-/// The code of a control character that is switched off.
-const SWITCHED_OFF: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
+/// Stands for a control character that is disabled.
+const DISABLED: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
 
-/// Finds the password. An empty one from there is an error: it is a variable or a file that somebody forgot to fill.
+/// Reads the password. An empty one is an error: somebody forgot to fill the variable or the file.
 pub(crate) fn read_password() -> Result<Password, Error> {
-    let (text, what_if_empty) = match env::var(VARIABLE) {
+    let (text, if_empty) = match env::var(VARIABLE) {
         Ok(text) => (text, "TINYP2P_PASSWORD is empty"),
-        Err(env::VarError::NotUnicode(_)) => return Err(bad("TINYP2P_PASSWORD is not UTF-8")),
+        Err(env::VarError::NotUnicode(_)) => return Err(invalid("TINYP2P_PASSWORD is not UTF-8")),
         Err(env::VarError::NotPresent) if io::stdin().is_terminal() => {
-            (ask().map_err(Error::Password)?, "nothing was typed")
+            (prompt().map_err(Error::Password)?, "nothing was typed")
         }
         Err(env::VarError::NotPresent) => (
             read_line().map_err(Error::Password)?,
             "the first line of standard input is empty, and TINYP2P_PASSWORD is not set",
         ),
     };
-    if text.is_empty() { Err(bad(what_if_empty)) } else { Ok(Password::new(text)) }
+    if text.is_empty() { Err(invalid(if_empty)) } else { Ok(Password::new(text)) }
 }
 
-fn bad(text: &str) -> Error {
+fn invalid(text: &str) -> Error {
     Error::Password(io::Error::new(ErrorKind::InvalidData, text))
 }
 
 fn read_line() -> io::Result<String> {
     let mut line = Vec::new();
-    io::stdin().lock().take(MAX_LINE).read_until(b'\n', &mut line)?;
-    if line.len() as u64 == MAX_LINE {
+    io::stdin().lock().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
+    if line.len() as u64 == MAX_LINE_BYTES {
         return Err(io::Error::new(ErrorKind::InvalidData, "the first line of standard input is too long"));
     }
     let text = line.strip_suffix(b"\n").unwrap_or(&line);
@@ -52,18 +53,18 @@ fn read_line() -> io::Result<String> {
     String::from_utf8(text).map_err(not_text)
 }
 
-/// Asks on the terminal, which does not show what is typed; a signal meanwhile leaves it as it was.
-fn ask() -> io::Result<String> {
+/// Asks on the terminal, which does not show what is typed; also a signal leaves the terminal as it was.
+fn prompt() -> io::Result<String> {
     let before = tcgetattr(io::stdin())?;
     let mut silent = before.clone();
     silent.local_modes.remove(LocalModes::ECHO);
-    // A shell that goes on in between would switch the echo on again.
-    silent.special_codes[SpecialCodeIndex::VSUSP] = SWITCHED_OFF;
+    // After ctrl-z the shell would switch the echo on again.
+    silent.special_codes[SpecialCodeIndex::VSUSP] = DISABLED;
     let on_signal = before.clone();
     signals::guard(
         move || restore(&on_signal),
         || {
-            say("password: ");
+            print("password: ");
             tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
             let line = read_line();
             restore(&before);
@@ -75,12 +76,12 @@ fn ask() -> io::Result<String> {
 fn restore(terminal: &Termios) {
     // A terminal that is gone needs no restoring.
     let _ = tcsetattr(io::stdin(), OptionalActions::Flush, terminal);
-    // What was typed did not end its line on the screen.
-    say("\n");
+    // The line end that was typed did not show either.
+    print("\n");
 }
 
-/// Says something to who sits at the terminal, wherever the messages go.
-fn say(text: &str) {
+/// Prints to the terminal, also where standard error is redirected.
+fn print(text: &str) {
     let _ = match OpenOptions::new().write(true).open("/dev/tty") {
         Ok(mut terminal) => terminal.write_all(text.as_bytes()),
         Err(_) => io::stderr().write_all(text.as_bytes()),

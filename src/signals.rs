@@ -1,7 +1,7 @@
-//! The end that is asked for from outside: ctrl-c, SIGTERM, a terminal that goes away.
+//! Handles SIGINT, SIGTERM and SIGHUP.
 //!
-//! The first signal asks the program to end by itself; it is given a moment for that, and a second signal ends it at
-//! once. So nothing has to be polled, and nothing that hangs can keep the program alive.
+//! Invariant: a signal ends the program, whatever hangs. The first one asks it to end by itself and gives it
+//! [`GRACE_PERIOD`] for that; a second one ends it at once.
 
 use std::{io, process, sync::Arc, thread, time::Duration};
 
@@ -11,40 +11,40 @@ use signal_hook::{
     iterator::Signals,
 };
 
-/// The signals that ask for the end.
-const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
+/// The signals that end the program.
+const TERMINATING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 
 /// How long the program may take to end by itself after the first signal.
-const GRACE: Duration = Duration::from_millis(1500);
+const GRACE_PERIOD: Duration = Duration::from_millis(1500);
 
-/// Runs `end` in a thread of its own when the first signal comes, with the exit status that shells expect of a program
-/// that it ended: 130 after ctrl-c, 143 after SIGTERM. A program that still runs after the grace exits with the status
-/// that `end` gives.
-pub(crate) fn watch(end: impl FnOnce(u8) -> u8 + Send + 'static) -> io::Result<()> {
-    // A file that would grow beyond the limit of the process is an error of that file, and no reason to die.
+/// Calls `on_signal` in a thread of its own when the first signal comes, with the exit status that shells expect after
+/// it: 130 after SIGINT, 143 after SIGTERM. If the program still runs after [`GRACE_PERIOD`], it exits with the status
+/// that `on_signal` returned.
+pub(crate) fn watch(on_signal: impl FnOnce(u8) -> u8 + Send + 'static) -> io::Result<()> {
+    // Writing a file beyond the size limit of the process is then an error and does not end the program.
     flag::register(SIGXFSZ, Arc::default())?;
-    let mut signals = Signals::new(ENDING)?;
-    let watch = move || {
+    let mut signals = Signals::new(TERMINATING)?;
+    let wait = move || {
         let Some(signal) = signals.forever().next() else { return };
-        let status = i32::from(end(u8::try_from(128 + signal).unwrap_or(u8::MAX)));
+        let status = i32::from(on_signal(u8::try_from(128 + signal).unwrap_or(u8::MAX)));
         thread::spawn(move || {
-            thread::sleep(GRACE);
+            thread::sleep(GRACE_PERIOD);
             process::exit(status);
         });
         if signals.forever().next().is_some() {
             process::exit(status);
         }
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(watch).map(drop)
+    thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
 }
 
-/// Runs something that leaves a mess when a signal ends it: then `tidy` runs before the program exits.
-pub(crate) fn guard<T>(tidy: impl FnOnce() + Send + 'static, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let mut signals = Signals::new(ENDING)?;
+/// Runs `run`. If a signal comes meanwhile, calls `clean_up` and exits.
+pub(crate) fn guard<T>(clean_up: impl FnOnce() + Send + 'static, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mut signals = Signals::new(TERMINATING)?;
     let handle = signals.handle();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            tidy();
+            clean_up();
             process::exit(128 + signal);
         }
     })?;

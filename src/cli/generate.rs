@@ -1,28 +1,22 @@
-//! Files for packagers, made from the definition of the command line: shell completions and a manual page.
+//! Generates files for packagers from the definition of the command line: shell completions and a manual page.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::io::{self, Write};
 
-use clap::{Command, builder::StyledStr};
+use clap::{Command, CommandFactory, builder::StyledStr};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
-use super::{Kind, definition};
+use super::{Arguments, GeneratedFile};
 
-/// Prints one such file on standard output.
-pub(crate) fn print(kind: Kind) -> ExitCode {
-    let mut definition = definition();
-    let text = match kind {
-        Kind::Bash => completions(Shell::Bash, &mut definition),
-        Kind::Fish => fish(&completions(Shell::Fish, &mut definition)),
-        Kind::Zsh => completions(Shell::Zsh, &mut definition),
-        Kind::Man => manual(&definition).expect("writing to memory does not fail"),
-    };
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
+/// Generates one such file.
+pub(super) fn file(kind: GeneratedFile) -> String {
+    let mut definition = Arguments::command();
+    definition.build();
+    match kind {
+        GeneratedFile::Bash => completions(Shell::Bash, &mut definition),
+        GeneratedFile::Fish => fish(&completions(Shell::Fish, &mut definition)),
+        GeneratedFile::Zsh => completions(Shell::Zsh, &mut definition),
+        GeneratedFile::Man => manual(&definition).expect("writing to memory does not fail"),
     }
 }
 
@@ -38,12 +32,10 @@ fn utf8(text: Vec<u8>) -> String {
 
 /// Completions that look for the mode anywhere: the generated ones expect it as the first word, where PASSWORD stands.
 fn fish(generated: &str) -> String {
-    let mut text = "complete -c tinyp2p -f\n".to_owned();
-    for line in generated.lines().filter(|line| line.starts_with("complete ")) {
-        let line = line.replace("__fish_tinyp2p_needs_command", "not __fish_seen_subcommand_from server client");
-        text.extend([&line.replace("__fish_tinyp2p_using_subcommand", "__fish_seen_subcommand_from"), "\n"]);
-    }
-    text
+    let (_, rules) = generated.split_once("\ncomplete ").expect("each option has a rule");
+    let rules = rules.replace("__fish_tinyp2p_needs_command", "not __fish_seen_subcommand_from server client");
+    let rules = rules.replace("__fish_tinyp2p_using_subcommand", "__fish_seen_subcommand_from");
+    format!("complete -c tinyp2p -f\ncomplete {rules}")
 }
 
 /// One page for both modes: the library would make three, each of which names the others.
@@ -53,6 +45,7 @@ fn manual(definition: &Command) -> io::Result<String> {
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
+    man.render_options_section(&mut page)?;
     for mode in definition.get_subcommands() {
         let about = mode.get_about().map(StyledStr::to_string).unwrap_or_default();
         writeln!(page, ".SH {}\n{}", mode.get_name().to_uppercase(), escaped(&about))?;
@@ -67,13 +60,13 @@ fn manual(definition: &Command) -> io::Result<String> {
     Ok(utf8(page))
 }
 
-/// Text whose lines stay as they are.
+/// Returns text whose lines stay as they are.
 fn verbatim(text: Option<&StyledStr>) -> String {
     let text = text.map(StyledStr::to_string).unwrap_or_default();
     format!(".PP\n.nf\n{}\n.fi\n", escaped(&text))
 }
 
-/// Text without the signs that mean something to roff.
+/// Returns text without the characters that mean something to roff.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-").replace("\n.", "\n\\&.").replace("\n'", "\n\\&'");
     text.replace('\'', "\\(aq")

@@ -1,14 +1,14 @@
-//! The command line, types only: whatever comes out of here needs no further check.
+//! The command line as types: whatever comes out of here needs no further check.
 //!
-//! The original takes any word as the password, and so does ours, as it does for the pattern: see [`words`].
+//! clap parses all of it but one thing: the original takes any word as the password, and so does ours, also one that
+//! clap would take for a mode or an option.
 
-mod complaint;
-pub(crate) mod generate;
-mod words;
+mod generate;
+mod usage_error;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, mem, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     auth::Password,
@@ -17,150 +17,58 @@ use crate::{
     peer::{InvalidPeerUrl, PeerUrl},
 };
 
-use words::Words;
+/// The longest timeout in seconds, a day: a longer one means nothing to anyone.
+const MAX_TIMEOUT: u64 = 86_400;
 
-/// The longest silence limit in seconds, a day: beyond that a limit means nothing to anyone.
-const MAX_SILENCE: u64 = 86_400;
-
-/// The most files in flight at once: more threads gain nothing, and each holds a connection.
+/// The most files that are downloaded at once: more threads gain nothing, and each holds a connection.
 const MAX_JOBS: u8 = 64;
 
 /// The most columns of a help text: what every terminal has.
-const MAX_WIDTH: usize = 80;
+const MAX_COLUMNS: usize = 80;
 
-/// What PASSWORD is when it is to be taken from somewhere safer than the command line.
-const ELSEWHERE: &str = "-";
+/// The PASSWORD of those who give it in the environment or on standard input.
+const NOT_HERE: &str = "-";
+
+const USAGE: &str = "tinyp2p PASSWORD server [OPTIONS] HOST PORT [URL]...
+       tinyp2p PASSWORD client [OPTIONS] URL PATTERN";
 
 const HELP: &str = "\
 Examples:
   tinyp2p secret server 192.0.2.7 4000                        start a network
   tinyp2p secret server 192.0.2.8 4000 http://192.0.2.7:4000  join it
-  tinyp2p secret client http://192.0.2.7:4000 '\\.pdf$'        fetch from all
+  tinyp2p secret client http://192.0.2.7:4000 '\\.pdf$'        download from all
 
-PASSWORD - takes the password from TINYP2P_PASSWORD, else from standard input.
-Options stand before PASSWORD or behind the mode; a word behind -- is none.
-More: tinyp2p server --help, tinyp2p client --help";
+A PASSWORD that looks like an option goes after --, a PATTERN likewise.
+Options: tinyp2p server --help, tinyp2p client --help";
+
+const PASSWORD_HELP: &str = "The shared word; - takes TINYP2P_PASSWORD or standard input";
 
 const SERVER_HELP: &str = "\
 Example: tinyp2p secret server 192.0.2.8 4000 http://192.0.2.7:4000
-Prints its own URL once it can be called, and serves until it gets a signal.
-Exit status: 0 after a signal, 1 when it cannot start, 2 for a bad command line";
+Prints its own URL once it accepts connections, and runs until a signal ends it.
+Exit status: 0 after a signal, 1 if it cannot start, 2 for a wrong command line";
 
 const CLIENT_HELP: &str = "\
 Example: tinyp2p secret client http://192.0.2.7:4000 '\\.pdf$'
-Prints the names that it saved, one a line; never replaces a file.
-Exit status: 0 when all that matched is here, 1 when something is missing,
-2 for a bad command line, 130 after ctrl-c, 143 after SIGTERM";
+Prints the name of each file that it saved; never replaces a file.
+Exit status: 0 if all matching files are here, 1 if one is missing,
+2 for a wrong command line, 130 after ctrl-c, 143 after SIGTERM";
 
-const USAGE: &str = "tinyp2p PASSWORD server [OPTIONS] HOST PORT [URL]...
-       tinyp2p PASSWORD client [OPTIONS] URL PATTERN";
-
-/// A whole command line, parsed.
+/// A parsed command line.
 #[derive(Debug)]
-pub(crate) enum Command {
-    Run {
-        /// None when it is to be taken from the environment or standard input.
-        password: Option<Password>,
-        mode: Mode,
-    },
-    /// For packagers: print a file that is made from the definition of this command line.
-    Generate(Kind),
+pub(crate) struct Cli {
+    /// None if it is to be taken from the environment or standard input.
+    pub(crate) password: Option<Password>,
+    pub(crate) mode: Mode,
 }
 
-/// A file that is made from the definition of the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Kind {
-    Bash,
-    Fish,
-    Zsh,
-    Man,
-}
-
-/// What to be.
+/// Why there is nothing to run.
 #[derive(Debug)]
-pub(crate) enum Mode {
-    Server(Server),
-    Client(Client),
-}
-
-/// What both modes are told.
-#[derive(Args, Debug)]
-pub(crate) struct Common {
-    /// Directory to share, or to download to
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(crate) dir: PathBuf,
-
-    /// How long a peer may be silent
-    #[arg(long = "timeout", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub(crate) timeout: Duration,
-
-    /// Say errors only
-    #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "verbose")]
-    quiet: bool,
-
-    /// Say more
-    #[arg(short, long, action = ArgAction::SetTrue)]
-    verbose: bool,
-}
-
-impl Common {
-    /// The least important level that is still said.
-    pub(crate) fn verbosity(&self) -> log::LevelFilter {
-        match (self.quiet, self.verbose) {
-            (true, _) => log::LevelFilter::Error,
-            (_, true) => log::LevelFilter::Debug,
-            _ => log::LevelFilter::Info,
-        }
-    }
-}
-
-/// What a server is told.
-#[derive(Args, Debug)]
-pub(crate) struct Server {
-    /// Name or address under which the others reach this server
-    pub(crate) host: String,
-
-    /// Port under which they reach it; 0 takes a free one
-    #[arg(value_parser = port)]
-    pub(crate) port: u16,
-
-    /// Peers that are already in the network
-    #[arg(value_name = "URL", value_parser = peer_url)]
-    pub(crate) peers: Vec<PeerUrl>,
-
-    /// Listen there, although the others use HOST and PORT
-    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
-    pub(crate) bind: Option<SocketAddr>,
-
-    /// How often to exchange peers; 0: never
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_never)]
-    pub(crate) announce: Duration,
-
-    #[command(flatten)]
-    pub(crate) common: Common,
-}
-
-/// What a client is told.
-#[derive(Args, Debug)]
-pub(crate) struct Client {
-    /// Any server of the network
-    #[arg(value_parser = peer_url)]
-    pub(crate) url: PeerUrl,
-
-    /// Regular expression as in Python, found in the name; '' for all
-    #[arg(value_parser = pattern)]
-    pub(crate) pattern: Pattern,
-
-    /// Files in flight at once
-    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = jobs)]
-    pub(crate) jobs: u8,
-
-    /// Print what would be fetched, or with -v who has what
-    #[arg(long)]
-    pub(crate) list: bool,
-
-    #[command(flatten)]
-    pub(crate) common: Common,
+pub(crate) enum EarlyExit {
+    /// A text for standard output that was asked for: help, the version, a generated file.
+    Output(String),
+    /// What is wrong with the command line, in one line.
+    UsageError(String),
 }
 
 /// Share the files of a directory with everyone who knows the password
@@ -172,108 +80,183 @@ pub(crate) struct Client {
     after_help = HELP,
     disable_help_subcommand = true,
     args_override_self = true,
-    max_term_width = MAX_WIDTH
+    max_term_width = MAX_COLUMNS,
+    mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg })
 )]
-struct Line {
-    /// The word that all peers share, or - to take it from elsewhere
-    password: String,
+struct Arguments {
+    #[arg(allow_hyphen_values = true, required = true, help = PASSWORD_HELP)]
+    password: Option<String>,
+
+    /// Print completions (bash, fish, zsh) or a manual (man)
+    #[arg(long, value_name = "KIND", exclusive = true, hide_possible_values = true)]
+    generate: Option<GeneratedFile>,
+
+    #[command(flatten)]
+    common: Common,
 
     #[command(subcommand)]
-    mode: ModeLine,
+    mode: Option<Mode>,
 }
 
-#[derive(Subcommand)]
-enum ModeLine {
+/// What to run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mode {
     /// Share the files of a directory and join the network of the given peers
     #[command(override_usage = "tinyp2p PASSWORD server [OPTIONS] HOST PORT [URL]...", after_help = SERVER_HELP)]
+    #[command(mut_arg("dir", |dir| dir.help("Directory to share")))]
     Server(Server),
 
-    /// Fetch from the whole network what matches and is not here yet
+    /// Download the matching files of the whole network that are not here yet
     #[command(override_usage = "tinyp2p PASSWORD client [OPTIONS] URL PATTERN", after_help = CLIENT_HELP)]
+    #[command(mut_arg("dir", |dir| dir.help("Directory to download to")))]
     Client(Client),
 }
 
-/// The definition of the command line, from which completions and the manual are made.
-fn definition() -> clap::Command {
-    let mut definition = Line::command();
-    definition.build();
-    definition
+/// A file for packagers that is made from this definition of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum GeneratedFile {
+    Bash,
+    Fish,
+    Zsh,
+    Man,
 }
 
-/// Why there is nothing to run.
-#[derive(Debug)]
-pub(crate) enum Instead {
-    /// A help or version text that was asked for.
-    Text(String),
-    /// What is wrong with the command line, in one line.
-    Complaint(String),
+/// The options of both modes.
+#[derive(Args, Debug)]
+pub(crate) struct Common {
+    #[arg(long, global = true, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// How long a peer may be silent
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Print more
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+impl Common {
+    /// The least important level that is still printed.
+    pub(crate) fn verbosity(&self) -> log::LevelFilter {
+        match (self.quiet, self.verbose) {
+            (true, _) => log::LevelFilter::Error,
+            (_, true) => log::LevelFilter::Debug,
+            _ => log::LevelFilter::Info,
+        }
+    }
+}
+
+/// The command line of a server.
+#[derive(Args, Debug)]
+pub(crate) struct Server {
+    /// Name or address at which the others reach this server
+    #[arg(value_parser = host)]
+    pub(crate) host: String,
+
+    /// Port at which they reach it; 0 takes a free one
+    #[arg(value_parser = port)]
+    pub(crate) port: u16,
+
+    /// Peers that are in the network already
+    #[arg(value_name = "URL", value_parser = peer_url)]
+    pub(crate) peers: Vec<PeerUrl>,
+
+    /// Listen here instead of at HOST and PORT
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub(crate) bind: Option<SocketAddr>,
+
+    /// How often to exchange peers; 0: never
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_never)]
+    pub(crate) announce: Duration,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// The command line of a client.
+#[derive(Args, Debug)]
+pub(crate) struct Client {
+    /// Any server of the network
+    #[arg(value_parser = peer_url)]
+    pub(crate) url: PeerUrl,
+
+    /// Regular expression as in Python, found in the name; '' for all
+    #[arg(allow_hyphen_values = true, value_parser = pattern)]
+    pub(crate) pattern: Pattern,
+
+    /// Files to download at once
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = jobs)]
+    pub(crate) jobs: u8,
+
+    /// Print missing names; with -v all, and who has them
+    #[arg(long)]
+    pub(crate) list: bool,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// Parses the words of a command line, the program's name first.
-pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Instead> {
-    let words: Vec<OsString> = words.into_iter().collect();
-    if let [_, option, kinds @ ..] = &words[..]
-        && option == "--generate"
-        && kinds.len() <= 1
-    {
-        let kind = kinds.first().map(|kind| kind.to_string_lossy());
-        let kind = kind.and_then(|kind| <Kind as clap::ValueEnum>::from_str(&kind, false).ok());
-        return kind.map(Command::Generate).ok_or_else(|| complaint(None, "--generate makes bash, fish, zsh or man"));
-    }
-    let definition = definition();
-    let words = Words::set_aside(&definition, words);
-    let matches = definition.try_get_matches_from(&words.line);
-    if let Err(text) = &matches
-        && !text.use_stderr()
-    {
-        return Err(Instead::Text(text.to_string()));
-    }
-    let mode = words.mode.as_ref().and_then(|mode| mode.to_str()).filter(|mode| matches!(*mode, "server" | "client"));
-    let wrong = |text: &str| complaint(mode, text);
-    if let Some(text) = complaint::describe(&words, matches.as_ref().err()) {
-        return Err(wrong(&text));
-    }
-    let line =
-        matches.and_then(|matches| Line::from_arg_matches(&matches)).map_err(|error| wrong(&error.to_string()))?;
-    let text = |word: &Option<OsString>, what: &str| match word.as_ref().map(|word| word.to_str()) {
-        Some(Some(text)) => Ok(text.to_owned()),
-        _ => Err(wrong(&format!("{what} is not UTF-8"))),
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, EarlyExit> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let set_aside = set_password_aside(&mut words);
+    let mode = words.iter().find(|word| is_mode(word)).and_then(|mode| mode.to_str());
+    let usage_error = |text: &str| EarlyExit::UsageError(usage_error::with_hint(text, mode));
+    let arguments = match Arguments::try_parse_from(&words) {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => return Err(usage_error(&usage_error::describe(error, &words))),
+        Err(asked) => return Err(EarlyExit::Output(asked.to_string())),
     };
-    let password = text(&words.password, "PASSWORD")?;
-    let password = (password != ELSEWHERE).then(|| Password::new(password));
-    let mode = match line.mode {
-        ModeLine::Server(server) => {
-            // Port 0 becomes another one later; whatever it is, the URL will be as good as this.
-            PeerUrl::new(&server.host, server.port.max(1)).map_err(|_| {
-                wrong(&format!("unusable HOST '{}': a name or an address is wanted", Escaped(&server.host)))
-            })?;
-            Mode::Server(server)
-        }
-        ModeLine::Client(mut client) => {
-            client.pattern = pattern(&text(&words.pattern, "PATTERN")?).map_err(|text| wrong(&text))?;
-            Mode::Client(client)
-        }
+    if let Some(kind) = arguments.generate {
+        return Err(EarlyExit::Output(generate::file(kind)));
+    }
+    let password = match set_aside {
+        Some(word) => Some(word.into_string().map_err(|_| usage_error("PASSWORD is not UTF-8"))?),
+        None => arguments.password,
     };
-    Ok(Command::Run { password, mode })
+    let password = password.filter(|word| word != NOT_HERE).map(Password::new);
+    let mode = arguments.mode.ok_or_else(|| usage_error(usage_error::NO_MODE))?;
+    Ok(Cli { password, mode })
 }
 
-/// What is said of a bad command line: with it goes where to read more.
-fn complaint(mode: Option<&str>, text: &str) -> Instead {
-    let mode = mode.map(|mode| format!(" {mode}")).unwrap_or_default();
-    Instead::Complaint(format!("{text}; see tinyp2p{mode} --help"))
+/// Takes a PASSWORD that clap would misread out of the words, leaving [`NOT_HERE`] in its place: the word after `--`,
+/// and a first word that equals a mode, if the mode itself follows.
+fn set_password_aside(words: &mut Vec<OsString>) -> Option<OsString> {
+    let position = words.iter().position(|word| word == "--" || is_mode(word))?;
+    if words[position] == "--" {
+        words.remove(position);
+    } else if position != 1 || !words.get(2).is_some_and(is_mode) {
+        return None;
+    }
+    Some(mem::replace(words.get_mut(position)?, NOT_HERE.into()))
 }
 
-fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "a number from 0 to 65535 is wanted".to_owned())
+/// Whether a word is the name of a mode.
+fn is_mode(word: &OsString) -> bool {
+    word == "server" || word == "client"
+}
+
+fn host(text: &str) -> Result<String, &'static str> {
+    // The port matters not.
+    PeerUrl::new(text, 1).map(|_| text.to_owned()).map_err(|_| "expected a name or an address")
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    text.parse().map_err(|_| "expected a number from 0 to 65535")
 }
 
 fn jobs(text: &str) -> Result<u8, String> {
     let jobs = text.parse().ok().filter(|jobs| (1..=MAX_JOBS).contains(jobs));
-    jobs.ok_or_else(|| format!("a number from 1 to {MAX_JOBS} is wanted"))
+    jobs.ok_or_else(|| format!("expected a number from 1 to {MAX_JOBS}"))
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "an address and a port are wanted, such as 0.0.0.0:4000 or [::]:4000".to_owned())
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an address and a port, such as 0.0.0.0:4000 or [::]:4000")
 }
 
 fn seconds_or_never(text: &str) -> Result<Duration, String> {
@@ -282,15 +265,15 @@ fn seconds_or_never(text: &str) -> Result<Duration, String> {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
-        Ok(seconds @ 1..=MAX_SILENCE) => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!("a number of seconds from 1 to {MAX_SILENCE} is wanted")),
+        Ok(seconds @ 1..=MAX_TIMEOUT) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("expected a number of seconds from 1 to {MAX_TIMEOUT}")),
     }
 }
 
 fn peer_url(text: &str) -> Result<PeerUrl, String> {
-    text.parse().map_err(|bad: InvalidPeerUrl| format!("write {}", bad.suggestion()))
+    text.parse().map_err(|invalid: InvalidPeerUrl| format!("write {}", Escaped(&invalid.suggestion())))
 }
 
 fn pattern(text: &str) -> Result<Pattern, String> {
-    Pattern::new(text).map_err(|bad| format!("could not use the pattern '{}': {bad}", Escaped(text)))
+    Pattern::new(text).map_err(|error| Escaped(&error.to_string()).to_string())
 }

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     download_dir::DownloadDir, error::CallError, escape::Escaped, fd_limit, file_name::FileName, format, lock::lock,
-    pattern::Pattern, peer::PeerUrl, peer_client::PeerClient, progress::Waiting,
+    pattern::Pattern, peer::PeerUrl, peer_client::PeerClient, progress::Spinner,
 };
 
 use super::{
@@ -70,7 +70,7 @@ impl Listings {
         let failures = Mutex::new(Vec::new());
         let answered = Arc::new(AtomicUsize::new(0));
         let (all, counted) = (peers.len(), Arc::clone(&answered));
-        let waiting = Waiting::start(move || {
+        let spinner = Spinner::start(move || {
             format!("waiting for {} of {all} peers to list their files", all - counted.load(Ordering::Relaxed))
         });
         // A call may take a second descriptor while the name of its host is looked up.
@@ -109,7 +109,7 @@ impl Listings {
             }
             ask_in_turn();
         });
-        drop(waiting);
+        drop(spinner);
         let mut is_first_lost = false;
         let mut lose = |index: usize, failure| {
             let peer: &PeerUrl = &peers[index];

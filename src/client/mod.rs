@@ -27,7 +27,7 @@ use crate::{
     format,
     peer::{PeerList, PeerUrl},
     peer_client::PeerClient,
-    progress::{self, Waiting},
+    progress::{self, Spinner},
     signals,
 };
 
@@ -77,9 +77,9 @@ fn is_like_glob(pattern: &str) -> bool {
 /// The peers of which the first server knows, itself among them.
 fn ask_for_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Error> {
     let asked = first.clone();
-    let waiting = Waiting::start(move || format!("waiting for {asked} to name its peers"));
+    let spinner = Spinner::start(move || format!("waiting for {asked} to name its peers"));
     let told = client.merge(first, []).map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
-    drop(waiting);
+    drop(spinner);
     let mut peers = PeerList::default();
     if !told.iter().any(|peer| peer == first.as_str()) {
         // The original is not on its own list before another peer has told it of itself.

@@ -1,4 +1,4 @@
-//! How words on the command line become passwords, patterns and options, and what is said when they cannot.
+//! How words on the command line become passwords, patterns and options, and what happens when they cannot.
 
 use std::{net::TcpListener, process::Command};
 
@@ -43,7 +43,7 @@ fn any_word_is_a_password() {
 }
 
 #[test]
-fn options_stand_before_the_password_or_after_the_mode() {
+fn options_of_both_modes_stand_before_the_password_or_after_the_mode() {
     let (shared, elsewhere) = (Dir::with([("file", &b"content"[..])]), Dir::new());
     let path = shared.path().to_str().unwrap();
     let with_equals = format!("--dir={path}");
@@ -107,6 +107,7 @@ fn wrong_words_are_usage_errors_of_one_clear_line() {
         (&[PASSWORD, "client", "http://localhost", ""], &["http://localhost:PORT"]),
         (&[PASSWORD, "client", "http://localhost:4000/RPC2", ""], &["http://localhost:4000"]),
         (&[PASSWORD, "client", url, "a.txt", "b.txt"], &["quote"]),
+        (&[PASSWORD, "client", url, "a.txt", "--no-such"], &["--no-such"]),
         (&[PASSWORD, "client", url, "("], &[]),
         (&[PASSWORD, "client", url, "*.txt"], &["\\.txt"]),
         (&[PASSWORD, "client", url, "(?=x)"], &["look"]),
@@ -114,8 +115,9 @@ fn wrong_words_are_usage_errors_of_one_clear_line() {
         (&["--timeout", "0", PASSWORD, "client", url, ""], &["--timeout"]),
         (&["--timeout", "soon", PASSWORD, "client", url, ""], &["--timeout", "soon"]),
         (&["--timeout"], &["--timeout"]),
-        (&["--timeout", "5"], &[]),
-        (&["--bind", "nonsense", PASSWORD, "server", "127.0.0.1", "4000"], &["nonsense"]),
+        (&["--timeout", "5"], &["PASSWORD"]),
+        (&["client", url, ""], &["PASSWORD"]),
+        (&[PASSWORD, "server", "--bind", "nonsense", "127.0.0.1", "4000"], &["nonsense"]),
         (&[PASSWORD, "client", "--bind", "127.0.0.1:0", url, ""], &["--bind"]),
         (&[PASSWORD, "client", "\u{202e}\u{1b}[2J:1", ""], &["http://"]),
         (&[PASSWORD, "\u{1b}[2J"], &[]),
@@ -137,12 +139,13 @@ fn help_shows_both_forms_and_every_option() {
     let dir = Dir::new();
     let run = tinyp2p(&dir, ["--help"]);
     assert_eq!((run.code(), &*run.stderr), (Some(0), ""), "{run}");
-    for text in ["PASSWORD server", "HOST PORT", "PASSWORD client", "URL PATTERN", "--help", "--version"] {
+    for text in ["PASSWORD server", "HOST PORT", "PASSWORD client", "URL PATTERN", "--generate", "--help", "--version"]
+    {
         assert!(run.stdout.contains(text), "{text:?} is missing\n{run}");
     }
     for (mode, options) in [
         ("server", &["HOST PORT", "--bind", "--dir", "--timeout", "-q", "-v"][..]),
-        ("client", &["URL PATTERN", "--dir"]),
+        ("client", &["URL PATTERN", "--jobs", "--list", "--dir", "--timeout", "-q", "-v"]),
     ] {
         let run = tinyp2p(&dir, ["pw", mode, "--help"]);
         assert_eq!((run.code(), &*run.stderr), (Some(0), ""), "{run}");
@@ -191,10 +194,10 @@ fn a_temporary_directory_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn bind_listens_elsewhere_than_the_own_url_says() {
+fn bind_listens_at_another_address_than_the_own_url_names() {
     let shared = Dir::with([("file", &b"content"[..])]);
     let port = SilentPort::reserve().port;
-    let words = ["--bind", &format!("127.0.0.1:{port}"), PASSWORD, "server", "peer.invalid", "4000"];
+    let words = [PASSWORD, "server", "--bind", &format!("127.0.0.1:{port}"), "peer.invalid", "4000"];
     let server = Server::with_words(&shared, &words);
     assert_eq!(server.url(), "http://peer.invalid:4000");
     let listening = format!("http://127.0.0.1:{port}");

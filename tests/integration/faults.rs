@@ -132,7 +132,7 @@ fn what_cannot_be_printed_is_saved_and_is_a_failure() {
     let (server, here) = (serve(&shared).start(), Dir::new());
     for words in [&[][..], &["--list"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tinyp2p"));
-        command.args(words).args([PASSWORD, "client", server.url(), ""]);
+        command.args([PASSWORD, "client", server.url(), ""]).args(words);
         let run = Running::start_with(&here, command, full_device.try_clone().unwrap().into()).finish();
         let run = run.ends(1, &[], &["could not print to standard output: no space left on device"]);
         assert_eq!(run.stderr.matches("could not print").count(), 1, "{run}");
@@ -324,7 +324,7 @@ fn client_on_small_disk(here: &Dir, kib: usize, words: &[&str], url: &str) -> Op
     fs::create_dir(here.join("disk")).unwrap();
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &format!("cd disk; {script}"), env!("CARGO_BIN_EXE_tinyp2p")]);
-    command.args(words).args([PASSWORD, "client", url, ""]);
+    command.args([PASSWORD, "client", url, ""]).args(words);
     let run = Running::start(here, command);
     let disk = PathBuf::from(format!("/proc/{}/cwd", run.pid()));
     eventually("the small disk", PATIENCE, || {

@@ -16,6 +16,31 @@
 //!
 //! Every test has its own directories and ports, so all of them run at once. Heavy variants run when `TINYP2P_FULL`
 //! is 1. A deadline is ten times what is promised, so that a slow machine fails no test.
+//!
+//! The promises of the README, and the tests that keep them:
+//!
+//! - A file that has its name is whole, and a name is printed when file and name are on the disk:
+//!   `a_client_killed_at_any_moment_leaves_nothing_that_is_not_whole`,
+//!   `an_answer_to_a_fetch_that_is_cut_at_any_byte_leaves_no_file`,
+//!   `content_is_synced_before_it_gets_its_name_and_the_name_before_it_is_printed`
+//! - No existing file is replaced, followed or waited for: `nothing_that_stands_under_a_name_is_touched_or_followed`
+//! - Partial files are never shared, and the next run removes them:
+//!   `what_a_killed_client_left_is_reclaimed_by_the_next`
+//! - A peer that fails costs only the files that nobody else has: `a_server_that_dies_costs_the_file_or_nothing`,
+//!   `connections_that_break_when_they_are_used_again_are_opened_again`
+//! - No peer stalls a client for longer than the timeout, and a list is whole within four:
+//!   `no_file_keeps_a_client_longer_than_the_silence_limit` and its two siblings
+//! - A full disk costs only the files that do not fit: `a_full_disk_costs_what_has_no_room_and_nothing_else`
+//! - Ctrl-c ends a client at any moment: `ctrl_c_ends_a_client_in_every_phase`
+//! - A client takes below 100 MiB: `a_gang_of_liars_does_not_fill_memory`, `a_million_names_fit_into_memory`
+//! - No name from a peer leaves the directory or steers a terminal:
+//!   `names_that_could_do_harm_are_reported_and_skipped`, `what_is_told_of_others_is_escaped`
+//! - A file that changes while it is sent arrives as it was, or not at all:
+//!   `a_file_that_changes_while_it_is_sent_arrives_whole_as_it_was_or_is_cut`
+//! - Callers without the password keep nobody waiting, and fill neither memory nor disk nor log:
+//!   `connections_that_say_nothing_keep_nobody_waiting`, `downloads_that_nobody_reads_fill_no_memory_and_end`,
+//!   `a_server_with_fewer_descriptors_than_connections_serves_on`,
+//!   `wrong_proofs_without_end_slow_nobody_and_fill_no_log`
 #![allow(clippy::unwrap_used)] // In a test, a panic where it stands is the report.
 
 mod cli;

@@ -40,7 +40,6 @@ fn each_help_is_as_it_is_meant_and_fits_a_screen() {
         (&["--help"][..], include_str!("texts/help.txt")),
         (&["-h"], include_str!("texts/help.txt")),
         (&["server", "--help"], include_str!("texts/server.txt")),
-        (&["--help", PASSWORD, "server"], include_str!("texts/server.txt")),
         (&[PASSWORD, "client", "-h"], include_str!("texts/client.txt")),
     ] {
         let run = tinyp2p(&dir, words);
@@ -48,6 +47,17 @@ fn each_help_is_as_it_is_meant_and_fits_a_screen() {
         assert_eq!(run.stdout, text, "{words:?}");
         assert!(text.lines().count() <= 24, "{words:?} does not fit a screen");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{words:?} is too wide");
+    }
+}
+
+#[test]
+fn the_readme_has_the_forms_and_the_options_of_the_help() {
+    let readme = include_str!("../../README.md");
+    let helps = [include_str!("texts/help.txt"), include_str!("texts/server.txt"), include_str!("texts/client.txt")];
+    let (form, option) = (Regex::new("tinyp2p PASSWORD .*").unwrap(), Regex::new("--[a-z]{2,}").unwrap());
+    for text in helps.iter().flat_map(|help| form.find_iter(help).chain(option.find_iter(help))) {
+        let is_usual = ["--help", "--version"].contains(&text.as_str());
+        assert!(is_usual || readme.contains(text.as_str()), "{text:?} is missing in the README");
     }
 }
 
@@ -64,84 +74,105 @@ fn the_version_is_one_line() {
 #[test]
 fn each_usage_error_is_one_line_that_says_what_is_wrong() {
     let url = "http://127.0.0.1:1";
-    let address = "an address and a port are wanted, such as 0.0.0.0:4000 or [::]:4000";
-    let seconds = "a number of seconds from 1 to 86400 is wanted";
+    let address = "expected an address and a port, such as 0.0.0.0:4000 or [::]:4000";
+    let seconds = "expected a number of seconds from 1 to 86400";
+    let missing = "the following required arguments were not provided:";
+    let modes = "expected server or client after PASSWORD";
+    let kinds = "[possible values: bash, fish, zsh, man]";
     let dir = Dir::new();
-    for (words, complaint) in [
-        (&[][..], "PASSWORD is missing, and behind it server or client; see tinyp2p --help"),
-        (&["--timeout"], "SECONDS is missing behind --timeout; see tinyp2p --help"),
-        (&["--timeout", "5"], "PASSWORD is missing, and behind it server or client; see tinyp2p --help"),
-        (&["-qj"], "N is missing behind --jobs; see tinyp2p --help"),
-        (&["pw"], "the mode is missing: server or client is wanted behind PASSWORD; see tinyp2p --help"),
-        (&["server"], "PASSWORD is missing before server; see tinyp2p --help"),
-        (&["client", url, "x"], "PASSWORD is missing before client; see tinyp2p --help"),
-        (&["pw", "sideways"], "'sideways' is no mode: server or client is wanted behind PASSWORD; see tinyp2p --help"),
-        (
-            &["--no-such", "pw", "client", url, "x"],
-            "'pw' is no mode: server or client is wanted behind PASSWORD (an option that is none of ours was taken \
-             for it); see tinyp2p --help",
-        ),
-        (&["pw", "server"], "HOST and PORT are missing; see tinyp2p server --help"),
-        (&["pw", "server", "a"], "PORT is missing; see tinyp2p server --help"),
+    for (words, mode, complaint) in [
+        (&[][..], "", &*format!("{missing} <PASSWORD>")),
+        (&["--timeout"], "", "a value is required for '--timeout <SECONDS>' but none was supplied"),
+        (&["--timeout", "5"], "", &format!("{missing} <PASSWORD>")),
+        (&["pw"], "", modes),
+        (&["server"], " server", &format!("{missing} <HOST> <PORT>")),
+        (&["client", url, "x"], " client", &format!("{missing} <PASSWORD>")),
+        (&["pw", "sideways"], "", &format!("{modes}, not 'sideways'")),
+        (&["--no-such", "pw", "client", url, "x"], " client", &format!("{modes}, not 'pw'")),
+        (&["pw", "--no-such", "client", url, "x"], " client", "unknown option '--no-such'"),
+        (&["pw", "server"], " server", &format!("{missing} <HOST> <PORT>")),
+        (&["pw", "server", "a"], " server", &format!("{missing} <PORT>")),
         (
             &["pw", "server", "a", "65536"],
-            "unusable PORT '65536': a number from 0 to 65535 is wanted; see tinyp2p server --help",
+            " server",
+            "invalid value '65536' for '<PORT>': expected a number from 0 to 65535",
         ),
-        (&["pw", "server", "a", "-1"], "'-1' is no option of this mode; see tinyp2p server --help"),
+        (&["pw", "server", "a", "-1"], " server", "unknown option '-1'"),
         (
             &["pw", "server", "a/b", "4000"],
-            "unusable HOST 'a/b': a name or an address is wanted; see tinyp2p server --help",
+            " server",
+            "invalid value 'a/b' for '<HOST>': expected a name or an address",
         ),
         (
             &["pw", "server", "a", "4000", "b:4001"],
-            "unusable URL 'b:4001': write http://b:4001; see tinyp2p server --help",
+            " server",
+            "invalid value 'b:4001' for '[URL]...': write http://b:4001",
         ),
         (
             &["pw", "server", "a", "4000", "--bind", "b:4000"],
-            &format!("unusable --bind 'b:4000': {address}; see tinyp2p server --help"),
+            " server",
+            &format!("invalid value 'b:4000' for '--bind <ADDR:PORT>': {address}"),
         ),
-        (&["pw", "server", "--jobs", "4", "a", "1"], "'--jobs' is no option of this mode; see tinyp2p server --help"),
-        (&["pw", "client"], "URL and PATTERN are missing; see tinyp2p client --help"),
-        (&["pw", "client", url], "PATTERN is missing; see tinyp2p client --help"),
-        (&["pw", "client", "a", ""], "unusable URL 'a': write http://a:PORT; see tinyp2p client --help"),
+        (&["pw", "server", "--jobs", "4", "a", "1"], " server", "unknown option '--jobs'"),
+        (&["pw", "client"], " client", &format!("{missing} <URL> <PATTERN>")),
+        (&["pw", "client", url], " client", &format!("{missing} <PATTERN>")),
+        (&["pw", "client", "a", ""], " client", "invalid value 'a' for '<URL>': write http://a:PORT"),
         (
             &["pw", "client", url, "a.txt", "b.txt"],
-            "one word too many behind PATTERN 'a.txt': 'b.txt' (quote PATTERN, or the shell expands it to names); see \
-             tinyp2p client --help",
+            " client",
+            "unexpected argument after PATTERN: 'b.txt' (quote PATTERN, or the shell expands it)",
         ),
         (
             &["pw", "client", url, "*.txt"],
-            "could not use the pattern '*.txt': nothing to repeat at character 1; a pattern is a regular expression, \
-             write '\\.txt$' instead of the glob; see tinyp2p client --help",
+            " client",
+            "invalid value '*.txt' for '<PATTERN>': nothing to repeat at character 1; a pattern is a regular expression, \
+             write '\\.txt$' instead of the glob",
         ),
         (
             &["pw", "client", url, "(?=x)"],
-            "could not use the pattern '(?=x)': it uses look-ahead, which is not supported here; see tinyp2p client \
-             --help",
+            " client",
+            "invalid value '(?=x)' for '<PATTERN>': it uses look-ahead, which is not supported here",
         ),
         (
             &["--timeout", "0", "pw", "client", url, ""],
-            &format!("unusable --timeout '0': {seconds}; see tinyp2p client --help"),
+            " client",
+            &format!("invalid value '0' for '--timeout <SECONDS>': {seconds}"),
         ),
         (
             &["pw", "client", "-j0", url, ""],
-            "unusable --jobs '0': a number from 1 to 64 is wanted; see tinyp2p client --help",
+            " client",
+            "invalid value '0' for '--jobs <N>': expected a number from 1 to 64",
         ),
-        (&["pw", "client", url, "", "--dir"], "DIR is missing behind --dir; see tinyp2p client --help"),
-        (&["pw", "client", url, "", "--list=x"], "--list takes no value; see tinyp2p client --help"),
-        (&["-q", "pw", "client", "-v", url, ""], "--quiet and --verbose exclude each other; see tinyp2p client --help"),
-        (&["--generate"], "--generate makes bash, fish, zsh or man; see tinyp2p --help"),
-        (&["--generate", "tcsh"], "--generate makes bash, fish, zsh or man; see tinyp2p --help"),
+        (&["pw", "client", url, "", "--dir"], " client", "a value is required for '--dir <DIR>' but none was supplied"),
+        (
+            &["pw", "client", url, "", "--list=x"],
+            " client",
+            "unexpected value 'x' for '--list' found; no more were expected",
+        ),
+        (&["pw", "client", "-q", "-v", url, ""], " client", "the argument '--quiet' cannot be used with '--verbose'"),
+        (&["--generate"], "", &format!("a value is required for '--generate <KIND>' but none was supplied {kinds}")),
+        (&["--generate", "tcsh"], "", &format!("invalid value 'tcsh' for '--generate <KIND>' {kinds}")),
     ] {
-        assert_complaint(&tinyp2p(&dir, words), 2, complaint);
+        assert_complaint(&tinyp2p(&dir, words), 2, &format!("{complaint}; see tinyp2p{mode} --help"));
     }
 }
 
 #[test]
 fn what_a_usage_error_repeats_cannot_steer_a_terminal() {
-    let run = tinyp2p(&Dir::new(), ["pw", "\u{1b}[2J\u{202e}"]);
-    let mode = r"'\u{1b}[2J\u{202e}' is no mode: server or client is wanted behind PASSWORD; see tinyp2p --help";
-    assert_complaint(&run, 2, mode);
+    let (word, shown) = ("\u{1b}[2J\u{202e}", r"\u{1b}[2J\u{202e}");
+    let url = "http://127.0.0.1:1";
+    for (words, complaint) in [
+        (&["pw", word][..], format!("expected server or client after PASSWORD, not '{shown}'; see tinyp2p --help")),
+        (
+            &["pw", "server", "a", word],
+            format!(
+                "invalid value '{shown}' for '<PORT>': expected a number from 0 to 65535; see tinyp2p server --help"
+            ),
+        ),
+        (&["pw", "client", url, "x", "--\u{1b}"], r"unknown option '--\u{1b}'; see tinyp2p client --help".to_owned()),
+    ] {
+        assert_complaint(&tinyp2p(&Dir::new(), words), 2, &complaint);
+    }
 }
 
 // What goes wrong on the way.
@@ -243,7 +274,7 @@ fn a_directory_that_cannot_be_used_is_told() {
 fn ask_with(variable: Option<&str>, input: &str, url: &str) -> Run {
     let mut command = Command::new("sh");
     let script = "printf \"$INPUT\" | \"$@\"";
-    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_tinyp2p"), "--list", "-", "client", url, ""]);
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_tinyp2p"), "-", "client", "--list", url, ""]);
     command.env("INPUT", input).env_remove("TINYP2P_PASSWORD");
     if let Some(password) = variable {
         command.env("TINYP2P_PASSWORD", password);
@@ -500,8 +531,8 @@ fn bash_completes_behind_any_password() {
     let mut command = Command::new("bash");
     command.arg("./try");
     let run = Running::start(&dir, command).finish();
-    let expected = "-h -V --help --version server client\nserver\n--bind\n\
-                    --jobs --list --dir --timeout --quiet --verbose --help\n";
+    let expected = "-q -v -h -V --generate --dir --timeout --quiet --verbose --help --version server client\n\
+                    server\n--bind\n--jobs --list --timeout --quiet --verbose --dir --help\n";
     assert_eq!((&*run.stdout, &*run.stderr), (expected, ""), "{run}");
 }
 
@@ -511,6 +542,7 @@ fn fish_and_zsh_look_for_the_mode_behind_the_password() {
     assert!(fish.contains("-n \"not __fish_seen_subcommand_from server client\" -a \"server\""), "{fish}");
     assert!(fish.contains("-n \"__fish_seen_subcommand_from client\" -l list"), "{fish}");
     assert!(!fish.contains("__fish_tinyp2p"), "{fish}");
+    assert!(fish.contains("-l generate") && fish.contains("man\\t''\""), "the list of kinds is whole\n{fish}");
     let zsh = generated("zsh");
     assert!(zsh.starts_with("#compdef tinyp2p\n"), "{zsh}");
     for (shell, text) in [("fish", fish), ("zsh", zsh)] {
@@ -528,7 +560,16 @@ fn fish_and_zsh_look_for_the_mode_behind_the_password() {
 #[test]
 fn the_manual_is_one_page_for_both_modes() {
     let manual = generated("man");
-    for text in ["\n.SH SERVER\n", "\n.SH CLIENT\n", "\\-\\-bind", "\\-\\-jobs", "Exit status", "\\(aq\\e.pdf$\\(aq"] {
+    for text in [
+        "<\\fIPASSWORD\\fR>",
+        "\\-\\-generate",
+        "\n.SH SERVER\n",
+        "\n.SH CLIENT\n",
+        "\\-\\-bind",
+        "\\-\\-jobs",
+        "Exit status",
+        "\\(aq\\e.pdf$\\(aq",
+    ] {
         assert!(manual.contains(text), "{text:?} is missing\n{manual}");
     }
     if is_here("groff") {
@@ -538,6 +579,6 @@ fn the_manual_is_one_page_for_both_modes() {
         command.args(["-man", "-Tascii", "-ww", "-P-c", "page"]);
         let run = Running::start(&dir, command).finish();
         assert_eq!((run.code(), &*run.stderr), (Some(0), ""), "{run}");
-        assert!(run.stdout.contains("tinyp2p secret client http://192.0.2.7:4000 '\\.pdf$'        fetch"), "{run}");
+        assert!(run.stdout.contains("tinyp2p secret client http://192.0.2.7:4000 '\\.pdf$'        download"), "{run}");
     }
 }

@@ -62,8 +62,9 @@ impl Download<'_> {
     }
 
     pub(crate) fn start(self) -> Running {
-        let words = self.options.iter().map(String::as_str);
-        tinyp2p_start(self.dir, words.chain([PASSWORD, "client", &self.url, "--", &self.pattern]))
+        let options = self.options.iter().map(String::as_str);
+        let words = [PASSWORD, "client"].into_iter().chain(options);
+        tinyp2p_start(self.dir, words.chain([&*self.url, "--", &self.pattern]))
     }
 
     #[track_caller]

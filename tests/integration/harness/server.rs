@@ -95,8 +95,10 @@ impl Serve<'_> {
 
     #[track_caller]
     pub(crate) fn start(self) -> Server {
-        let mut words = self.options;
-        words.extend([self.password, "server".to_owned(), self.host, self.port.to_string()]);
+        let mut words = vec![self.password, "server".to_owned()];
+        // The Python peer takes options before PASSWORD only.
+        words.splice(if self.in_python { 0..0 } else { 2..2 }, self.options);
+        words.extend([self.host, self.port.to_string()]);
         words.extend(self.peers);
         if self.in_python {
             Server::start(self.dir, python_peer(), &words)

@@ -3,14 +3,14 @@
 
     terminal.py COLUMNS ROWS COMMAND [WORD]...
 
-Orders come in lines on standard input: `type HEX` types these bytes, `resize COLUMNS ROWS` does what dragging a corner
-of the window does, `hang-up` closes the window, and `look` is answered with a line of facts, `ROWS ECHO ESCAPES
-STATUS`, and as many rows as that says: all that have been on the screen, from the first to the one with the cursor or
-the last that is not empty, each behind a `+` if it goes on with the row before and else behind a blank. STATUS is `-` while the command runs. At the end of the orders the command is killed.
+Orders come in lines on standard input: `type HEX` types these bytes, `hang-up` closes the window, and `look` is
+answered with a line of facts, `ROWS ECHO ESCAPES STATUS`, and as many rows as that says: all that have been on the
+screen, from the first to the one with the cursor or the last that is not empty, each after a `+` if it goes on with
+the row before and else after a blank. STATUS is `-` while the command runs. At the end of the orders the command is
+killed.
 
-The screen does what the common terminals do with the little that the program may use: it wraps rows, also those that
-become too long when it is made narrower, and joins them again. Anything else ends in an error, so that no colour and
-no other sequence can slip in.
+The screen does what the common terminals do with the little that the program may use: it wraps rows, and a row that is
+full leaves the cursor at its end. Anything else ends in an error, so that no colour and no other sequence can slip in.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ class Screen:
             self.row = max(self.row - max(number, 1), len(self.rows) - self.height, 0)
         elif order == "B":
             self.row = min(self.row + max(number, 1), len(self.rows) - 1)
+        elif order == "G":
+            self.column = max(number, 1) - 1
         elif order == "K" and number in (0, 2):
             del self.rows[self.row].cells[self.column if number == 0 else 0 :]
         elif order == "J" and number == 0:
@@ -115,28 +117,6 @@ class Screen:
             self.rows.append(Row())
         self.rows[self.row].is_wrapped = is_wrapped
 
-    def resize(self, columns: int, height: int) -> None:
-        """Wraps all rows anew, the cursor staying at its character."""
-        lines: list[list[str]] = []
-        cursor = (0, 0)
-        for index, row in enumerate(self.rows):
-            if not row.is_wrapped:
-                lines.append([])
-            if index == self.row:
-                cursor = (len(lines) - 1, len(lines[-1]) + self.column)
-            lines[-1].extend(row.cells)
-        self.columns, self.height = columns, height
-        self.rows = []
-        for index, cells in enumerate(lines):
-            starts = range(0, max(len(cells), 1), columns)
-            if index == cursor[0]:
-                self.row = len(self.rows) + min(cursor[1] // columns, len(starts) - 1)
-                self.column = cursor[1] - starts[min(cursor[1] // columns, len(starts) - 1)]
-            for start in starts:
-                row = Row(is_wrapped=start > 0)
-                row.cells = cells[start : start + columns]
-                self.rows.append(row)
-
     def text(self) -> list[str]:
         end = max([self.row] + [index for index, row in enumerate(self.rows) if row.cells]) + 1
         return [("+" if row.is_wrapped else " ") + "".join(row.cells) for row in self.rows[:end]]
@@ -153,12 +133,8 @@ class Terminal:
         self._child, self._master = pty.fork()
         if self._child == 0:
             # The size must be there before the command looks.
-            self._set_size(sys.stdin.fileno(), columns, rows)
+            fcntl.ioctl(sys.stdin.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
             os.execvp(command[0], command)
-
-    @staticmethod
-    def _set_size(descriptor: int, columns: int, rows: int) -> None:
-        fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def run(self) -> None:
         orders = b""
@@ -215,10 +191,6 @@ class Terminal:
             self._look()
         elif order == "type":
             os.write(self._master, bytes.fromhex(words[0]))
-        elif order == "resize":
-            columns, rows = (int(word) for word in words)
-            self.screen.resize(columns, rows)
-            self._set_size(self._master, columns, rows)
         elif order == "hang-up":
             self._close()
         else:

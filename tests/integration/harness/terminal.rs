@@ -55,12 +55,19 @@ impl Look {
         lines
     }
 
-    /// The only line that holds this, if it takes one row.
+    /// The rows, without the blanks and the empty rows at their ends.
+    pub(crate) fn rows(&self) -> Vec<String> {
+        let mut rows: Vec<String> = self.rows.iter().map(|(_, row)| row.trim_end().to_owned()).collect();
+        while rows.last().is_some_and(String::is_empty) {
+            rows.pop();
+        }
+        rows
+    }
+
+    /// The only row that holds this.
     pub(crate) fn row(&self, text: &str) -> Option<String> {
-        let lines = self.lines();
-        let mut found = lines.iter().filter(|line| line.contains(text));
-        let line = found.next().filter(|_| found.next().is_none())?;
-        self.rows.iter().any(|(_, row)| row.trim_end() == line).then(|| line.clone())
+        let mut found = self.rows().into_iter().filter(|row| row.contains(text));
+        found.next().filter(|_| found.next().is_none())
     }
 }
 
@@ -100,10 +107,6 @@ impl Terminal {
 
     pub(crate) fn type_text(&mut self, text: &str) {
         self.order(&format!("type {}", hex::encode(text)));
-    }
-
-    pub(crate) fn resize(&mut self, columns: u16, rows: u16) {
-        self.order(&format!("resize {columns} {rows}"));
     }
 
     /// Closes the window.
