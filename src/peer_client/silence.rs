@@ -33,15 +33,13 @@ use ureq::{
 /// A peer that sends fewer bytes within the silence limit is silent.
 const SIGN_OF_LIFE: u64 = 1024;
 
-/// A wait that lasts so much longer than was asked for was not spent waiting.
-const OVERSLEPT: Duration = Duration::from_millis(250);
-
 /// A call is held back until it is whole, or so long in bytes; most are below a kilobyte.
 const MAX_UNSENT: usize = 64 << 10;
 
-/// A wait is a multiple of this part of the silence limit: to tell the system another time than the last takes a
-/// system call.
-const WAIT_STEPS: u32 = 64;
+/// The silence limit is waited for in this many steps of equal length, none of which counts for more than that. So a
+/// process that is stopped for a while (ctrl-z) loses one step, and a system that rounds long waits up makes each step a
+/// little longer.
+const STEPS: u32 = 16;
 
 /// How long after an answer a connection is taken for open without a look.
 const SURELY_OPEN: Duration = Duration::from_millis(100);
@@ -157,18 +155,19 @@ impl<T: Transport> Transport for Watched<T> {
             if self.is_over.load(Ordering::Relaxed) {
                 return Err(io::Error::from(ErrorKind::ConnectionAborted).into());
             }
+            let step = (self.limit / STEPS).max(Duration::from_millis(1));
+            timeout.after = step.into();
+            let asked = Instant::now();
+            let awaited = self.transport.await_input(timeout);
+            let excess = asked.elapsed().saturating_sub(step);
+            Call::change(|call| call.since += excess);
             let call = Call::current();
-            let left = self.limit.saturating_sub(call.waited + call.since.elapsed());
-            if left.is_zero() {
+            // What came while the process was stopped is read first.
+            if excess < step && call.waited + call.since.elapsed() >= self.limit {
                 return Err(silent(self.limit).into());
             }
-            timeout.after = rounded_up(left, self.limit / WAIT_STEPS).into();
-            let asked = Instant::now();
-            match self.transport.await_input(timeout) {
-                // This process was stopped for a while (ctrl-z); what came meanwhile is there to be read.
-                Err(ureq::Error::Timeout(_)) if asked.elapsed() > *timeout.after + OVERSLEPT => {
-                    Call::change(|call| (call.waited, call.since) = (Duration::ZERO, Instant::now()));
-                }
+            match awaited {
+                Err(ureq::Error::Timeout(_)) => {}
                 Ok(progress) => {
                     Call::change(|call| call.is_heard |= progress);
                     self.answered = Some(Instant::now());
@@ -207,12 +206,6 @@ impl<T: Transport> Watched<T> {
             other => other,
         }
     }
-}
-
-/// The smallest multiple of `step` that is at least `time`.
-fn rounded_up(time: Duration, step: Duration) -> Duration {
-    let step = step.max(Duration::from_millis(1));
-    step * u32::try_from(time.as_nanos().div_ceil(step.as_nanos())).unwrap_or(u32::MAX)
 }
 
 fn silent(limit: Duration) -> io::Error {
@@ -305,4 +298,72 @@ fn literal(uri: &Uri) -> Option<SocketAddr> {
     let host = uri.host()?;
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     Some(SocketAddr::new(bare.parse::<IpAddr>().ok()?, uri.port_u16()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use ureq::{
+        Error, Timeout,
+        unversioned::transport::{LazyBuffers, time},
+    };
+
+    use super::*;
+
+    /// A connection over which nothing comes, on a system that makes every wait longer.
+    #[derive(Debug)]
+    struct Mute {
+        buffers: LazyBuffers,
+        /// The part of a wait that is added to it, and what is added to the first wait alone.
+        rounding: u32,
+        pause: Duration,
+        waits: u32,
+    }
+
+    impl Transport for Mute {
+        fn buffers(&mut self) -> &mut dyn Buffers {
+            &mut self.buffers
+        }
+
+        fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+            let time::Duration::Exact(wait) = timeout.for_read().after else { panic!("it would wait for ever") };
+            self.waits += 1;
+            assert!(self.waits < 1000, "the limit never comes");
+            std::thread::sleep(wait + wait / self.rounding + std::mem::take(&mut self.pause));
+            Err(Error::Timeout(Timeout::Global))
+        }
+
+        fn is_open(&mut self) -> bool {
+            true
+        }
+    }
+
+    /// How long a call lasts whose peer is mute.
+    fn time_of_call(limit: Duration, rounding: u32, pause: Duration) -> Duration {
+        let transport = Mute { buffers: LazyBuffers::new(1, 1), rounding, pause, waits: 0 };
+        let is_over = Arc::default();
+        let mut watched = Watched { transport, limit, is_over, was_used: false, unsent: Vec::new(), answered: None };
+        let begun = Instant::now();
+        Call::begin();
+        let error = watched.await_input(NextTimeout::default()).unwrap_err();
+        assert!(matches!(&error, Error::Io(error) if error.kind() == ErrorKind::TimedOut), "{error}");
+        begun.elapsed()
+    }
+
+    #[test]
+    fn the_limit_comes_where_the_system_rounds_waits_up() {
+        let limit = Duration::from_millis(2400);
+        let time = time_of_call(limit, 8, Duration::ZERO);
+        assert!(time >= limit && time < limit * 2, "{time:?}");
+    }
+
+    #[test]
+    fn the_time_in_which_the_process_is_stopped_does_not_count() {
+        let (limit, pause) = (Duration::from_millis(400), Duration::from_secs(1));
+        let time = time_of_call(limit, 8, pause);
+        assert!(time >= pause + limit * 9 / 10, "{time:?}");
+    }
 }

@@ -8,6 +8,7 @@
 //! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
 //! - `liars`: peers that answer a client with whatever harms it most
 //! - `faults`: machines that fail: kills, full disks, missing permission, files that change while they are sent
+//! - `stalls`: peers that stop or stay mute, at the lengths of a limit at which the system rounds
 //! - `strangers`: whatever is done to a server without the password, it goes on serving
 //! - `terminal`: bars, the prompt for the password and ctrl-c, at a pseudo-terminal whose screen is modelled
 //! - `texts`: help, messages and logs, word for word
@@ -26,6 +27,7 @@ mod harness;
 mod liars;
 mod network;
 mod roundtrip;
+mod stalls;
 mod strangers;
 mod terminal;
 mod texts;
