@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use crate::{
-    download_dir::{DownloadDir, Partial},
+    download_dir::{DownloadDir, PartialFile},
     peer_client::DownloadSink,
     progress::FileProgress,
 };
@@ -25,7 +25,7 @@ pub(super) struct Arriving<'a> {
 /// What has come of a file.
 pub(super) enum Content {
     InMemory(Vec<u8>),
-    InFile(Partial),
+    InFile(PartialFile),
 }
 
 impl<'a> Arriving<'a> {
@@ -44,7 +44,7 @@ impl Write for Arriving<'_> {
         if let Content::InMemory(before) = &mut self.content
             && before.len() + bytes.len() > MAX_IN_MEMORY
         {
-            let mut partial = self.arrivals.begin()?;
+            let mut partial = self.arrivals.create()?;
             partial.write_all(before)?;
             self.content = Content::InFile(partial);
         }
@@ -69,10 +69,10 @@ impl DownloadSink for Arriving<'_> {
 
 impl Content {
     /// A file with this content that waits for its name.
-    pub(super) fn into_partial(self, arrivals: &DownloadDir) -> io::Result<Partial> {
+    pub(super) fn into_partial(self, arrivals: &DownloadDir) -> io::Result<PartialFile> {
         match self {
             Self::InFile(partial) => Ok(partial),
-            Self::InMemory(bytes) => arrivals.begin_with(&bytes),
+            Self::InMemory(bytes) => arrivals.create_with(&bytes),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    download_dir::{DownloadDir, MAX_BATCH, Settled},
+    download_dir::{Committed, DownloadDir, MAX_BATCH},
     error::{CallError, reason},
     fd_limit,
     file_name::FileName,
@@ -202,7 +202,7 @@ impl<'a> Downloads<'a> {
 
     /// Fetches one file from one peer: how that ended, and the whole file if it did well.
     fn fetch(&self, task: Task, name: &FileName) -> (Attempt, Option<(Content, u64)>) {
-        if self.arrivals.holds(name) {
+        if self.arrivals.contains(name) {
             self.leave_alone(name);
             return (Attempt::Settled, None);
         }
@@ -299,13 +299,13 @@ impl<'a> Downloads<'a> {
                 }
             }
             let mut saved = Vec::with_capacity(files.len());
-            for ((index, bytes), (name, settled)) in facts.into_iter().zip(self.arrivals.settle(files)) {
+            for ((index, bytes), (name, settled)) in facts.into_iter().zip(self.arrivals.commit_batch(files)) {
                 match settled {
-                    Ok(Settled::Saved) => {
+                    Ok(Committed::Saved) => {
                         self.count(|state| (state.saved, state.bytes) = (state.saved + 1, state.bytes + bytes));
                         saved.push(name);
                     }
-                    Ok(Settled::Taken) => self.leave_alone(&name),
+                    Ok(Committed::AlreadyExists) => self.leave_alone(&name),
                     Err(error) => self.fail_here(index, &name, &error),
                 }
             }

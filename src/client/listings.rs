@@ -185,7 +185,7 @@ impl Listings {
         // Some file systems take names for one that are spelled otherwise.
         if !is_empty {
             for (index, is_here) in is_here.iter_mut().enumerate().filter(|(_, is_here)| !**is_here) {
-                *is_here = arrivals.holds(&self.catalogue.name(index));
+                *is_here = arrivals.contains(&self.catalogue.name(index));
             }
         }
         is_here

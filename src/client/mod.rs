@@ -37,7 +37,7 @@ use listings::Listings;
 /// Fetches what the command line asks for; the exit status says whether all of it is here.
 pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode, Error> {
     let dir = &options.common.dir;
-    let arrivals = if options.list { DownloadDir::look(dir) } else { DownloadDir::open(dir) };
+    let arrivals = if options.list { DownloadDir::read_only(dir) } else { DownloadDir::open(dir) };
     let arrivals = arrivals.map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
     let client = PeerClient::new(password, options.common.timeout, schedule::MAX_CALLS_PER_PEER);
     let interruption = Interruption::watch(&client)?;
