@@ -208,7 +208,7 @@ impl<'a> Downloads<'a> {
         }
         let peer = &self.peers[task.peer];
         let mut landing = Arriving::new(self.arrivals, self.progress.file(name));
-        match self.client.fetch(peer, name, &mut landing) {
+        match self.client.download(peer, name, &mut landing) {
             Ok(bytes) => {
                 log::debug!("fetched '{name}' from {peer}: {}", format::size(bytes));
                 (Attempt::Settled, Some((landing.into_content(), bytes)))

@@ -84,8 +84,8 @@ impl Listings {
                 if interruption.has_come() {
                     return;
                 }
-                let is_too_late =
-                    is_anyone_silent.load(Ordering::Relaxed) && begun.elapsed() >= client.silence() * SILENCES_TO_SPEND;
+                let is_too_late = is_anyone_silent.load(Ordering::Relaxed)
+                    && begun.elapsed() >= client.stall_timeout() * SILENCES_TO_SPEND;
                 let answer = if is_too_late {
                     Err(CallError::Unreachable("not tried, for too many others are silent".to_owned()))
                 } else {

@@ -78,7 +78,7 @@ fn is_like_glob(pattern: &str) -> bool {
 fn ask_for_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Error> {
     let asked = first.clone();
     let waiting = Waiting::start(move || format!("waiting for {asked} to name its peers"));
-    let told = client.merge(first, []).map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
+    let told = client.exchange_peers(first, []).map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
     drop(waiting);
     let mut peers = PeerList::default();
     if !told.iter().any(|peer| peer == first.as_str()) {

@@ -98,7 +98,7 @@ impl Gossip {
     /// Exchanges op 0 with one peer.
     fn ask(&self, peer: &PeerUrl) {
         let pushed: Vec<PeerUrl> = self.members().peers_to_send().cloned().collect();
-        let answer = self.client.merge(peer, &pushed);
+        let answer = self.client.exchange_peers(peer, &pushed);
         let now = self.started.elapsed();
         match answer {
             Ok(urls) => {

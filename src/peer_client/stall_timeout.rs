@@ -1,7 +1,7 @@
 //! The limits on a call to a peer: how long it may be silent, and where its time goes.
 //!
 //! ureq's own limits either start anew with each byte, so that a drip lasts for ever, or count the whole transfer, so
-//! that a large file never ends in time. Here a call ends when fewer than [`SIGN_OF_LIFE`] bytes of its answer's body
+//! that a large file never ends in time. Here a call ends when fewer than [`MIN_PROGRESS_BYTES`] bytes of its answer's body
 //! came to their reader within the limit, however much else the peer sends: heads, preludes and trailers are no
 //! answer. Only the time that is spent waiting for the peer counts, not that in which this side is busy.
 //!
@@ -31,7 +31,7 @@ use ureq::{
 };
 
 /// A peer that sends fewer bytes within the silence limit is silent.
-const SIGN_OF_LIFE: u64 = 1024;
+const MIN_PROGRESS_BYTES: u64 = 1024;
 
 /// A call is held back until it is whole, or so long in bytes; most are below a kilobyte.
 const MAX_UNSENT: usize = 64 << 10;
@@ -53,9 +53,9 @@ pub(super) struct Call {
     /// Whether there is a connection.
     pub(super) is_connected: bool,
     /// Whether the connection had served another call before.
-    pub(super) is_kept: bool,
+    pub(super) is_reused: bool,
     /// Whether anything has come over it.
-    pub(super) is_heard: bool,
+    pub(super) has_response_started: bool,
     /// Bytes of the body that came since the last sign of life.
     bytes: u64,
     /// The time that was spent waiting since then, without the present wait.
@@ -72,8 +72,8 @@ impl Call {
     fn new() -> Self {
         Self {
             is_connected: false,
-            is_kept: false,
-            is_heard: false,
+            is_reused: false,
+            has_response_started: false,
             bytes: 0,
             waited: Duration::ZERO,
             since: Instant::now(),
@@ -99,18 +99,18 @@ impl Call {
 
 /// Puts the silence limit on each connection that the connector before it opens, and hears of their common end.
 #[derive(Debug)]
-pub(super) struct SilenceLimit {
+pub(super) struct StallTimeout {
     pub(super) limit: Duration,
     pub(super) is_over: Arc<AtomicBool>,
 }
 
-impl<In: Transport> Connector<In> for SilenceLimit {
-    type Out = Watched<In>;
+impl<In: Transport> Connector<In> for StallTimeout {
+    type Out = StallTimeoutTransport<In>;
 
     fn connect(&self, _: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
         // Connecting has a limit of its own.
         Call::change(|call| call.since = Instant::now());
-        Ok(chained.map(|transport| Watched {
+        Ok(chained.map(|transport| StallTimeoutTransport {
             transport,
             limit: self.limit,
             is_over: Arc::clone(&self.is_over),
@@ -124,7 +124,7 @@ impl<In: Transport> Connector<In> for SilenceLimit {
 /// A connection that asks whether the peer is silent before it waits, and makes no system call that a call can do
 /// without: a small file costs little else.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(super) struct StallTimeoutTransport<T> {
     transport: T,
     limit: Duration,
     is_over: Arc<AtomicBool>,
@@ -135,13 +135,13 @@ pub(super) struct Watched<T> {
     answered: Option<Instant>,
 }
 
-impl<T: Transport> Transport for Watched<T> {
+impl<T: Transport> Transport for StallTimeoutTransport<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.transport.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        Call::change(|call| (call.is_connected, call.is_kept) = (true, self.was_used));
+        Call::change(|call| (call.is_connected, call.is_reused) = (true, self.was_used));
         self.unsent.extend_from_slice(&self.transport.buffers().output()[..amount]);
         if self.unsent.len() < MAX_UNSENT { Ok(()) } else { self.send(timeout) }
     }
@@ -169,7 +169,7 @@ impl<T: Transport> Transport for Watched<T> {
             match awaited {
                 Err(ureq::Error::Timeout(_)) => {}
                 Ok(progress) => {
-                    Call::change(|call| call.is_heard |= progress);
+                    Call::change(|call| call.has_response_started |= progress);
                     self.answered = Some(Instant::now());
                     return Ok(progress);
                 }
@@ -185,7 +185,7 @@ impl<T: Transport> Transport for Watched<T> {
     }
 }
 
-impl<T: Transport> Watched<T> {
+impl<T: Transport> StallTimeoutTransport<T> {
     fn send(&mut self, mut timeout: NextTimeout) -> Result<(), ureq::Error> {
         timeout.after = self.limit.into();
         while !self.unsent.is_empty() {
@@ -213,13 +213,13 @@ fn silent(limit: Duration) -> io::Error {
 }
 
 /// The body of an answer, read on the thread that made the call.
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     body: BodyReader<'static>,
     /// When the whole body must have come, and how long that is.
     deadline: Option<(Instant, Duration)>,
 }
 
-impl Answer {
+impl ResponseBody {
     /// An answer that may go on for as long as bytes come.
     pub(super) fn new(body: Body) -> Self {
         // What came until now was the head.
@@ -233,7 +233,7 @@ impl Answer {
     }
 }
 
-impl Read for Answer {
+impl Read for ResponseBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some((deadline, time)) = self.deadline
             && Instant::now() >= deadline
@@ -246,7 +246,7 @@ impl Read for Answer {
         Call::change(|call| {
             call.waited += call.since.elapsed();
             call.bytes += *result.as_ref().unwrap_or(&0) as u64;
-            if call.bytes >= SIGN_OF_LIFE {
+            if call.bytes >= MIN_PROGRESS_BYTES {
                 (call.bytes, call.waited) = (0, Duration::ZERO);
             }
         });
@@ -263,12 +263,12 @@ fn explain_cut(error: io::Error) -> io::Error {
 
 /// Finds addresses, and remembers them for a while: ureq asks for each call, also on a connection that is open.
 #[derive(Debug, Default)]
-pub(super) struct Addresses {
+pub(super) struct CachingResolver {
     system: DefaultResolver,
     known: Mutex<HashMap<String, (Instant, ResolvedSocketAddrs)>>,
 }
 
-impl Resolver for Addresses {
+impl Resolver for CachingResolver {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         // The system's resolver takes a thread for each question.
         if let Some(address) = literal(uri) {
@@ -345,7 +345,8 @@ mod tests {
     fn time_of_call(limit: Duration, rounding: u32, pause: Duration) -> Duration {
         let transport = Mute { buffers: LazyBuffers::new(1, 1), rounding, pause, waits: 0 };
         let is_over = Arc::default();
-        let mut watched = Watched { transport, limit, is_over, was_used: false, unsent: Vec::new(), answered: None };
+        let mut watched =
+            StallTimeoutTransport { transport, limit, is_over, was_used: false, unsent: Vec::new(), answered: None };
         let begun = Instant::now();
         Call::begin();
         let error = watched.await_input(NextTimeout::default()).unwrap_err();
