@@ -3,12 +3,12 @@
 //! One bad peer or file never ends the run. What is lost, and only that, makes the exit status 1: the peer list or the
 //! listing of the server that was named, a file that was listed and is not here at the end, or a fault of this side.
 
-mod arriving;
-mod catalogue;
-mod downloads;
-mod listings;
-mod results;
-mod schedule;
+mod download;
+mod index;
+mod listing;
+mod output;
+mod queue;
+mod spool;
 
 use std::{
     process::ExitCode,
@@ -31,15 +31,15 @@ use crate::{
     signals,
 };
 
-use downloads::Downloads;
-use listings::Listings;
+use download::Downloads;
+use listing::Listings;
 
 /// Fetches what the command line asks for; the exit status says whether all of it is here.
 pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode, Error> {
     let dir = &options.common.dir;
     let arrivals = if options.list { DownloadDir::read_only(dir) } else { DownloadDir::open(dir) };
     let arrivals = arrivals.map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
-    let client = PeerClient::new(password, options.common.timeout, schedule::MAX_CALLS_PER_PEER);
+    let client = PeerClient::new(password, options.common.timeout, queue::MAX_CALLS_PER_PEER);
     let interruption = Interruption::watch(&client)?;
     let peers = match ask_for_peers(&client, &options.url) {
         Err(_) if interruption.has_come() => {

@@ -21,9 +21,9 @@ use crate::{
 
 use super::{
     Interruption,
-    catalogue::{Catalogue, Intake},
-    results::Results,
-    schedule::Schedule,
+    index::{FileIndex, ListingCollector},
+    output::Output,
+    queue::DownloadQueue,
 };
 
 /// The most peers that are asked at once.
@@ -50,7 +50,7 @@ const REFUSED_NAMES_SHOWN: usize = 3;
 
 /// What the peers said that they have.
 pub(super) struct Listings {
-    catalogue: Catalogue,
+    index: FileIndex,
     /// Whether the server that the user named gave no listing, or this side could not ask.
     pub(super) is_first_lost: bool,
 }
@@ -75,7 +75,7 @@ impl Listings {
         });
         // A call may take a second descriptor while the name of its host is looked up.
         let readers = peers.len().min(MAX_ASKED_AT_ONCE).min(fd_limit::available() / 2).max(1);
-        let intake = Intake::new(peers.len(), MAX_MEMORY - readers * READER_BYTES);
+        let intake = ListingCollector::new(peers.len(), MAX_MEMORY - readers * READER_BYTES);
         let ask_in_turn = || {
             while let Some((index, peer)) = {
                 let index = next.fetch_add(1, Ordering::Relaxed);
@@ -126,20 +126,20 @@ impl Listings {
         for (index, failure) in failures.into_inner().unwrap_or_else(PoisonError::into_inner) {
             lose(index, failure);
         }
-        let catalogue = intake.finish(|index| lose(index, CallError::OverBudget));
-        Self { catalogue, is_first_lost }
+        let index = intake.finish(|index| lose(index, CallError::OverBudget));
+        Self { index, is_first_lost }
     }
 
     /// Prints the names that are not in the directory, sorted; with `-v` all names, each with its holders.
     pub(super) fn print(&self, arrivals: &DownloadDir, peers: &[PeerUrl]) -> io::Result<()> {
         let all = log::log_enabled!(log::Level::Debug);
-        let is_here = if all { vec![false; self.catalogue.len()] } else { self.find_here(arrivals) };
-        let mut results = Results::new();
+        let is_here = if all { vec![false; self.index.len()] } else { self.find_here(arrivals) };
+        let mut results = Output::new();
         let mut lines = String::new();
         for (index, is_here) in is_here.into_iter().enumerate() {
-            let name = self.catalogue.name(index);
+            let name = self.index.name(index);
             if all {
-                let holders: Vec<&str> = self.catalogue.holders(index).map(|peer| peers[peer].as_str()).collect();
+                let holders: Vec<&str> = self.index.holders(index).map(|peer| peers[peer].as_str()).collect();
                 lines.extend([&*results.name(&name), "\t", &holders.join(" "), "\n"]);
             } else if !is_here {
                 lines.extend([&*results.name(&name), "\n"]);
@@ -154,28 +154,28 @@ impl Listings {
 
     /// The names that are not in the directory, and who holds them.
     pub(super) fn missing(self, arrivals: &DownloadDir, peers: usize) -> Missing {
-        let mut schedule = Schedule::new(peers, self.catalogue.len(), self.catalogue.holdings());
+        let mut schedule = DownloadQueue::new(peers, self.index.len(), self.index.holdings());
         let mut here = 0;
         for (index, is_here) in self.find_here(arrivals).into_iter().enumerate() {
             if is_here {
                 here += 1;
                 schedule.want([]);
             } else {
-                schedule.want(self.catalogue.holders(index));
+                schedule.want(self.index.holders(index));
             }
         }
-        Missing { catalogue: self.catalogue, schedule, here }
+        Missing { index: self.index, schedule, here }
     }
 
     /// Whether something is in the directory under each name, by its place.
     fn find_here(&self, arrivals: &DownloadDir) -> Vec<bool> {
-        let mut is_here = vec![false; self.catalogue.len()];
+        let mut is_here = vec![false; self.index.len()];
         // To read the directory once takes less time than to look for each name.
         let mut mark = || {
             let mut is_empty = true;
             for name in arrivals.names()? {
                 is_empty = false;
-                if let Some(index) = self.catalogue.find(name?.as_bytes()) {
+                if let Some(index) = self.index.find(name?.as_bytes()) {
                     is_here[index] = true;
                 }
             }
@@ -185,7 +185,7 @@ impl Listings {
         // Some file systems take names for one that are spelled otherwise.
         if !is_empty {
             for (index, is_here) in is_here.iter_mut().enumerate().filter(|(_, is_here)| !**is_here) {
-                *is_here = arrivals.contains(&self.catalogue.name(index));
+                *is_here = arrivals.contains(&self.index.name(index));
             }
         }
         is_here
@@ -195,9 +195,9 @@ impl Listings {
 /// What is to be fetched.
 pub(super) struct Missing {
     /// All names, those that are here too.
-    pub(super) catalogue: Catalogue,
+    pub(super) index: FileIndex,
     /// The same names, by the same places.
-    pub(super) schedule: Schedule,
+    pub(super) schedule: DownloadQueue,
     /// How many names match and are here already.
     pub(super) here: usize,
 }
@@ -207,7 +207,7 @@ fn ask_one(
     client: &PeerClient,
     peer: &PeerUrl,
     pattern: &Pattern,
-    intake: &Intake,
+    intake: &ListingCollector,
     index: usize,
 ) -> Result<(), CallError> {
     let mut reading = intake.begin(index);

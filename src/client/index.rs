@@ -18,7 +18,7 @@ const COST_OF_NAME: usize = 40;
 const PIECE_BYTES: usize = 16 << 10;
 
 /// The listings as they come in, from many readers at once.
-pub(super) struct Intake(Mutex<State>);
+pub(super) struct ListingCollector(Mutex<State>);
 
 struct State {
     room: usize,
@@ -37,7 +37,7 @@ struct Listing {
     is_dropped: bool,
 }
 
-impl Intake {
+impl ListingCollector {
     /// For so many peers, in so many bytes.
     pub(super) fn new(peers: usize, room: usize) -> Self {
         let listings = iter::repeat_with(Listing::default).take(peers).collect();
@@ -45,12 +45,12 @@ impl Intake {
     }
 
     /// Begins the listing of a peer, by its place on the peer list.
-    pub(super) fn begin(&self, peer: usize) -> Reading<'_> {
-        Reading { intake: self, peer, piece: Vec::new(), names: 0 }
+    pub(super) fn begin(&self, peer: usize) -> ListingWriter<'_> {
+        ListingWriter { intake: self, peer, piece: Vec::new(), names: 0 }
     }
 
     /// Sorts all names; `lost` is told of each listing that was finished and dropped later.
-    pub(super) fn finish(self, mut lost: impl FnMut(usize)) -> Catalogue {
+    pub(super) fn finish(self, mut lost: impl FnMut(usize)) -> FileIndex {
         let listings = self.0.into_inner().unwrap_or_else(PoisonError::into_inner).listings;
         let mut entries = Vec::with_capacity(listings.iter().map(|listing| listing.names).sum());
         let mut pieces = Vec::new();
@@ -70,7 +70,7 @@ impl Intake {
                 pieces.push(piece);
             }
         }
-        Catalogue::new(pieces, entries)
+        FileIndex::new(pieces, entries)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -79,14 +79,14 @@ impl Intake {
 }
 
 /// A listing that is being read. What is not finished is forgotten.
-pub(super) struct Reading<'a> {
-    intake: &'a Intake,
+pub(super) struct ListingWriter<'a> {
+    intake: &'a ListingCollector,
     peer: usize,
     piece: Vec<u8>,
     names: usize,
 }
 
-impl Reading<'_> {
+impl ListingWriter<'_> {
     /// Adds a name. Fails when this listing has been dropped.
     pub(super) fn add(&mut self, name: &FileName) -> Result<(), CallError> {
         let name = name.as_str().as_bytes();
@@ -124,7 +124,7 @@ impl Reading<'_> {
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for ListingWriter<'_> {
     fn drop(&mut self) {
         let mut state = self.intake.state();
         if self.peer < state.listings.len() {
@@ -152,7 +152,7 @@ impl State {
 }
 
 /// All names in order, each with the peers that list it.
-pub(super) struct Catalogue {
+pub(super) struct FileIndex {
     pieces: Vec<Vec<u8>>,
     /// Sorted by name, and those of one name by peer.
     entries: Vec<Entry>,
@@ -175,7 +175,7 @@ impl Entry {
     }
 }
 
-impl Catalogue {
+impl FileIndex {
     /// Takes entries in the order of their peers.
     fn new(pieces: Vec<Vec<u8>>, mut entries: Vec<Entry>) -> Self {
         // Stable, and quick where listings are sorted already, as ours are.
@@ -229,44 +229,44 @@ mod tests {
         FileName::from_bytes(text.as_bytes()).unwrap()
     }
 
-    fn read(intake: &Intake, peer: usize, names: impl IntoIterator<Item = String>) -> Result<(), CallError> {
+    fn read(intake: &ListingCollector, peer: usize, names: impl IntoIterator<Item = String>) -> Result<(), CallError> {
         let mut reading = intake.begin(peer);
         names.into_iter().try_for_each(|text| reading.add(&name(&text)))?;
         reading.finish()
     }
 
-    fn contents(catalogue: &Catalogue) -> Vec<(String, Vec<usize>)> {
-        let line = |index| (catalogue.name(index).as_str().to_owned(), catalogue.holders(index).collect());
-        (0..catalogue.len()).map(line).collect()
+    fn contents(index: &FileIndex) -> Vec<(String, Vec<usize>)> {
+        let line = |name| (index.name(name).as_str().to_owned(), index.holders(name).collect());
+        (0..index.len()).map(line).collect()
     }
 
     #[test]
     fn names_are_sorted_and_know_their_holders() {
-        let intake = Intake::new(4, 1 << 20);
+        let intake = ListingCollector::new(4, 1 << 20);
         read(&intake, 2, ["b", "a", "b"].map(str::to_owned)).unwrap();
         read(&intake, 0, ["c", "b"].map(str::to_owned)).unwrap();
         read(&intake, 1, iter::empty()).unwrap();
-        let catalogue = intake.finish(|peer| panic!("{peer} was dropped"));
+        let index = intake.finish(|peer| panic!("{peer} was dropped"));
         let expected = [("a", vec![2]), ("b", vec![0, 2]), ("c", vec![0])];
-        assert_eq!(contents(&catalogue), expected.map(|(name, holders)| (name.to_owned(), holders)));
-        assert_eq!(["a", "c", "d", ""].map(|name| catalogue.find(name.as_bytes())), [Some(0), Some(2), None, None]);
+        assert_eq!(contents(&index), expected.map(|(name, holders)| (name.to_owned(), holders)));
+        assert_eq!(["a", "c", "d", ""].map(|name| index.find(name.as_bytes())), [Some(0), Some(2), None, None]);
     }
 
     #[test]
     fn a_listing_that_is_not_finished_is_forgotten() {
-        let intake = Intake::new(2, 1 << 20);
+        let intake = ListingCollector::new(2, 1 << 20);
         let mut reading = intake.begin(0);
         (0..10_000).for_each(|number| reading.add(&name(&number.to_string())).unwrap());
         drop(reading);
         read(&intake, 1, ["a".to_owned()]).unwrap();
-        let catalogue = intake.finish(|peer| panic!("{peer} was dropped"));
-        assert_eq!(contents(&catalogue), [("a".to_owned(), vec![1])]);
+        let index = intake.finish(|peer| panic!("{peer} was dropped"));
+        assert_eq!(contents(&index), [("a".to_owned(), vec![1])]);
     }
 
     #[test]
     fn the_largest_listing_gives_way_wherever_it_stands() {
         let many = |count: usize| (0..count).map(|number| format!("file{number:06}"));
-        let intake = Intake::new(4, 3_000_000);
+        let intake = ListingCollector::new(4, 3_000_000);
         read(&intake, 0, many(10)).unwrap();
         read(&intake, 1, many(25_000)).unwrap();
         let mut hoarder = intake.begin(2);
@@ -278,9 +278,9 @@ mod tests {
         many(5_000).for_each(|text| late.add(&name(&text)).unwrap());
         late.finish().unwrap();
         let mut lost = Vec::new();
-        let catalogue = intake.finish(|peer| lost.push(peer));
+        let index = intake.finish(|peer| lost.push(peer));
         assert_eq!(lost, [3], "the largest of the whole ones");
-        assert_eq!(catalogue.len(), 25_000);
-        assert_eq!(catalogue.holders(9).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(index.len(), 25_000);
+        assert_eq!(index.holders(9).collect::<Vec<_>>(), [0, 1, 2]);
     }
 }

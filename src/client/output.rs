@@ -5,12 +5,12 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use crate::{file_name::FileName, progress};
 
 /// Standard output, as long as somebody reads it.
-pub(super) struct Results {
+pub(super) struct Output {
     is_terminal: bool,
     is_gone: bool,
 }
 
-impl Results {
+impl Output {
     pub(super) fn new() -> Self {
         Self { is_terminal: io::stdout().is_terminal(), is_gone: false }
     }

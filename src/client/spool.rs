@@ -16,41 +16,41 @@ const MAX_IN_MEMORY: usize = 16 << 10;
 
 /// A file that is being fetched. Nothing of it is in the directory before more bytes came than wait in memory, so a
 /// refusal leaves nothing there.
-pub(super) struct Arriving<'a> {
+pub(super) struct ActiveDownload<'a> {
     arrivals: &'a DownloadDir,
     progress: FileProgress,
-    content: Content,
+    content: SpooledDownload,
 }
 
 /// What has come of a file.
-pub(super) enum Content {
+pub(super) enum SpooledDownload {
     InMemory(Vec<u8>),
     InFile(PartialFile),
 }
 
-impl<'a> Arriving<'a> {
+impl<'a> ActiveDownload<'a> {
     pub(super) fn new(arrivals: &'a DownloadDir, progress: FileProgress) -> Self {
-        Self { arrivals, progress, content: Content::InMemory(Vec::new()) }
+        Self { arrivals, progress, content: SpooledDownload::InMemory(Vec::new()) }
     }
 
     /// All that has come.
-    pub(super) fn into_content(self) -> Content {
+    pub(super) fn into_spooled(self) -> SpooledDownload {
         self.content
     }
 }
 
-impl Write for Arriving<'_> {
+impl Write for ActiveDownload<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Content::InMemory(before) = &mut self.content
+        if let SpooledDownload::InMemory(before) = &mut self.content
             && before.len() + bytes.len() > MAX_IN_MEMORY
         {
             let mut partial = self.arrivals.create()?;
             partial.write_all(before)?;
-            self.content = Content::InFile(partial);
+            self.content = SpooledDownload::InFile(partial);
         }
         let written = match &mut self.content {
-            Content::InMemory(before) => before.write(bytes)?,
-            Content::InFile(partial) => partial.write(bytes)?,
+            SpooledDownload::InMemory(before) => before.write(bytes)?,
+            SpooledDownload::InFile(partial) => partial.write(bytes)?,
         };
         self.progress.advance(written);
         Ok(written)
@@ -61,13 +61,13 @@ impl Write for Arriving<'_> {
     }
 }
 
-impl DownloadSink for Arriving<'_> {
+impl DownloadSink for ActiveDownload<'_> {
     fn expect(&mut self, bytes: u64) {
         self.progress.expect(bytes);
     }
 }
 
-impl Content {
+impl SpooledDownload {
     /// A file with this content that waits for its name.
     pub(super) fn into_partial(self, arrivals: &DownloadDir) -> io::Result<PartialFile> {
         match self {

@@ -49,7 +49,7 @@ pub(super) enum Left {
 
 /// Names, who holds them, and what is under way.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(super) struct DownloadQueue {
     wanted: Vec<Wanted>,
     /// The holders of all names, those of one name side by side.
     holders: Vec<Holder>,
@@ -63,11 +63,11 @@ pub(super) struct Schedule {
 struct Wanted {
     /// Where its holders begin; they end where those of the next name begin.
     holders: u32,
-    standing: Standing,
+    standing: State,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum State {
     Waiting,
     UnderWay,
     Over,
@@ -89,7 +89,7 @@ struct Peer {
     silences: u32,
 }
 
-impl Schedule {
+impl DownloadQueue {
     /// A schedule for so many peers, with room for so many names and as many holders as these have together.
     pub(super) fn new(peers: usize, names: usize, holders: usize) -> Self {
         Self {
@@ -110,8 +110,8 @@ impl Schedule {
             let peer = u16::try_from(peer).expect("a peer list is shorter than 2^16");
             self.holders.push(Holder { name, peer, has_failed: false });
         }
-        let standing = if self.holders.len() > first { Standing::Waiting } else { Standing::Over };
-        self.open += usize::from(standing == Standing::Waiting);
+        let standing = if self.holders.len() > first { State::Waiting } else { State::Over };
+        self.open += usize::from(standing == State::Waiting);
         self.wanted.push(Wanted { holders: index(first), standing });
     }
 
@@ -125,7 +125,7 @@ impl Schedule {
         self.open
     }
 
-    /// Takes the next task; it counts as under way until [`Schedule::end`] is called with it.
+    /// Takes the next task; it counts as under way until [`DownloadQueue::end`] is called with it.
     pub(super) fn next(&mut self) -> Next {
         if self.open == 0 || self.is_stopped {
             return Next::Over;
@@ -143,7 +143,7 @@ impl Schedule {
         let holder = self.peers[peer].queue.remove(position).expect("it has just been found there");
         let name = self.holders[holder as usize].name as usize;
         self.peers[peer].calls += 1;
-        self.wanted[name].standing = Standing::UnderWay;
+        self.wanted[name].standing = State::UnderWay;
         Next::Fetch(Task { name, peer })
     }
 
@@ -155,8 +155,8 @@ impl Schedule {
         while let Some(&holder) = queue.get(position) {
             let holder = &self.holders[holder as usize];
             match self.wanted[holder.name as usize].standing {
-                Standing::Waiting if !holder.has_failed => return Some(position),
-                Standing::UnderWay if !holder.has_failed => position += 1,
+                State::Waiting if !holder.has_failed => return Some(position),
+                State::UnderWay if !holder.has_failed => position += 1,
                 _ => drop(queue.remove(position)),
             }
         }
@@ -178,7 +178,7 @@ impl Schedule {
                 }
             }
         }
-        self.wanted[task.name].standing = if left == Left::None { Standing::Over } else { Standing::Waiting };
+        self.wanted[task.name].standing = if left == Left::None { State::Over } else { State::Waiting };
         self.open -= usize::from(left == Left::None);
         left
     }
@@ -199,10 +199,10 @@ impl Schedule {
             let (name, had_failed) = (holder.name as usize, holder.has_failed);
             holder.has_failed = true;
             let is_lost = !had_failed
-                && self.wanted[name].standing == Standing::Waiting
+                && self.wanted[name].standing == State::Waiting
                 && self.holders_of(name).iter().all(|holder| holder.has_failed);
             if is_lost {
-                self.wanted[name].standing = Standing::Over;
+                self.wanted[name].standing = State::Over;
                 self.open -= 1;
                 lost.push(name);
             }
@@ -212,7 +212,7 @@ impl Schedule {
 
     /// Puts a name back that was settled without being here, to be asked of the same holders once more.
     pub(super) fn reopen(&mut self, name: usize) {
-        self.wanted[name].standing = Standing::Waiting;
+        self.wanted[name].standing = State::Waiting;
         self.open += 1;
         let first = self.wanted[name].holders as usize;
         let willing: Vec<_> = self.holders_of(name).iter().map(|holder| (holder.peer, !holder.has_failed)).collect();
@@ -238,15 +238,15 @@ mod tests {
     use super::*;
 
     /// A schedule in which each peer holds the names of its row.
-    fn schedule(names: usize, peers: &[&[usize]]) -> Schedule {
-        let mut schedule = Schedule::new(peers.len(), names, 0);
+    fn schedule(names: usize, peers: &[&[usize]]) -> DownloadQueue {
+        let mut schedule = DownloadQueue::new(peers.len(), names, 0);
         for name in 0..names {
             schedule.want((0..peers.len()).filter(|&peer| peers[peer].contains(&name)));
         }
         schedule
     }
 
-    fn take(schedule: &mut Schedule) -> Task {
+    fn take(schedule: &mut DownloadQueue) -> Task {
         match schedule.next() {
             Next::Fetch(task) => task,
             other => panic!("{other:?} in place of a task"),

@@ -28,11 +28,11 @@ use crate::{
 
 use super::{
     Interruption,
-    arriving::{Arriving, Content},
-    catalogue::Catalogue,
-    listings::Missing,
-    results::Results,
-    schedule::{Attempt, Left, Next, Schedule, Task},
+    index::FileIndex,
+    listing::Missing,
+    output::Output,
+    queue::{Attempt, DownloadQueue, Left, Next, Task},
+    spool::{ActiveDownload, SpooledDownload},
 };
 
 /// All that the downloads of one run share.
@@ -41,7 +41,7 @@ pub(super) struct Downloads<'a> {
     peers: &'a [PeerUrl],
     arrivals: &'a DownloadDir,
     interruption: &'a Interruption,
-    names: Catalogue,
+    names: FileIndex,
     /// How many names are not here at the beginning.
     missing: usize,
     progress: Progress,
@@ -52,7 +52,7 @@ pub(super) struct Downloads<'a> {
 }
 
 struct State {
-    schedule: Schedule,
+    schedule: DownloadQueue,
     /// Workers that wait for a task.
     waiting: usize,
     saved: usize,
@@ -79,7 +79,7 @@ struct State {
 struct Arrived {
     index: usize,
     name: FileName,
-    content: Content,
+    content: SpooledDownload,
     bytes: u64,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Downloads<'a> {
         missing: Missing,
     ) -> Self {
         let has_failed = vec![false; missing.schedule.len()];
-        let (names, here, schedule) = (missing.catalogue, missing.here, missing.schedule);
+        let (names, here, schedule) = (missing.index, missing.here, missing.schedule);
         let (missing, begun) = (schedule.open(), Instant::now());
         let state = State {
             schedule,
@@ -201,17 +201,17 @@ impl<'a> Downloads<'a> {
     }
 
     /// Fetches one file from one peer: how that ended, and the whole file if it did well.
-    fn fetch(&self, task: Task, name: &FileName) -> (Attempt, Option<(Content, u64)>) {
+    fn fetch(&self, task: Task, name: &FileName) -> (Attempt, Option<(SpooledDownload, u64)>) {
         if self.arrivals.contains(name) {
             self.leave_alone(name);
             return (Attempt::Settled, None);
         }
         let peer = &self.peers[task.peer];
-        let mut landing = Arriving::new(self.arrivals, self.progress.file(name));
+        let mut landing = ActiveDownload::new(self.arrivals, self.progress.file(name));
         match self.client.download(peer, name, &mut landing) {
             Ok(bytes) => {
                 log::debug!("fetched '{name}' from {peer}: {}", format::size(bytes));
-                (Attempt::Settled, Some((landing.into_content(), bytes)))
+                (Attempt::Settled, Some((landing.into_spooled(), bytes)))
             }
             Err(_) if self.interruption.has_come() || self.state().is_stopped => (Attempt::Settled, None),
             Err(CallError::Local(error)) => {
@@ -283,7 +283,7 @@ impl<'a> Downloads<'a> {
 
     /// Settles whole files, so many at most that have arrived at once, until no worker is left.
     fn settle(&self, arrived: &Receiver<Arrived>, most: usize) {
-        let mut results = Results::new();
+        let mut results = Output::new();
         while let Ok(first) = arrived.recv() {
             let mut batch = vec![first];
             batch.extend(arrived.try_iter().take(most - 1));
