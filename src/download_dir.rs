@@ -6,7 +6,6 @@
 //! needs no partial name where the system knows files without any.
 
 use std::{
-    ffi::OsString,
     fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Write},
     os::unix::fs::MetadataExt,
@@ -87,12 +86,6 @@ impl DownloadDir {
         statat(&self.handle, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// The names of all that stands in the directory, but for partial files.
-    pub(crate) fn names(&self) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
-        let names = fs::read_dir(&self.dir)?.map(|entry| entry.map(|entry| entry.file_name()));
-        Ok(names.filter(|name| !name.as_ref().is_ok_and(|name| name.to_str().is_some_and(file_name::is_partial))))
-    }
-
     /// Makes an empty partial file of the mode that the umask gives.
     pub(crate) fn create(&self) -> io::Result<PartialFile> {
         self.partial(create_locked).map(PartialFile::Named)
@@ -130,17 +123,14 @@ impl DownloadDir {
     /// The content of all is synced, then each gets its name, then the directory is synced once. A file whose result
     /// is an error is gone, unless only the last step failed: then it is whole under its name, but power loss may
     /// take it. Callers keep to [`MAX_BATCH`].
-    pub(crate) fn commit_batch(&self, batch: Vec<(FileName, PartialFile)>) -> Vec<(FileName, io::Result<Committed>)> {
+    pub(crate) fn commit_batch(&self, batch: Vec<(FileName, PartialFile)>) -> Vec<io::Result<Committed>> {
         let files: Vec<&File> = batch.iter().map(|(_, partial)| partial.file()).collect();
         let synced = self.sync_contents(&files);
-        let commit_one = |((name, partial), synced): ((FileName, PartialFile), io::Result<()>)| {
-            let committed = synced.and_then(|()| self.publish(&name, partial));
-            (name, committed)
-        };
-        let mut results: Vec<_> = batch.into_iter().zip(synced).map(commit_one).collect();
-        let saved =
-            results.iter_mut().map(|(_, result)| result).filter(|result| matches!(result, Ok(Committed::Saved)));
-        let mut saved = saved.peekable();
+        let mut results = Vec::with_capacity(batch.len());
+        for ((name, partial), synced) in batch.into_iter().zip(synced) {
+            results.push(synced.and_then(|()| self.publish(&name, partial)));
+        }
+        let mut saved = results.iter_mut().filter(|result| matches!(result, Ok(Committed::Saved))).peekable();
         if saved.peek().is_some()
             && let Err(error) = self.sync_names()
         {

@@ -1,13 +1,14 @@
-//! Fetching: workers that take tasks from the schedule, and one thread that settles what they bring.
+//! Downloads what the queue has: jobs that call peers, and one thread that commits what they bring.
 //!
-//! A worker streams a file into memory or a partial one and goes on to the next; the thread that started them makes
-//! whole files durable and visible, as many at once as are there, and prints their names. So the network never waits
-//! for the disk to sync, and what is printed is saved.
+//! A job streams a file into memory or a partial file and goes on to the next; the thread that started them makes whole
+//! files durable and visible, as many at once as are there, and prints their names. So the network never waits for the
+//! disk to sync, and what is printed is saved.
 
 use std::{
     io::{self, ErrorKind},
+    iter,
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Condvar, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -15,336 +16,229 @@ use std::{
 };
 
 use crate::{
-    download_dir::{Committed, DownloadDir, MAX_BATCH},
+    download_dir::{Committed, MAX_BATCH},
     error::{CallError, reason},
     fd_limit,
     file_name::FileName,
     format,
     lock::lock,
-    peer::PeerUrl,
-    peer_client::PeerClient,
     progress::Progress,
 };
 
 use super::{
-    Interruption,
-    index::FileIndex,
-    listing::Missing,
-    output::Output,
-    queue::{Attempt, DownloadQueue, Left, Next, Task},
-    spool::{ActiveDownload, SpooledDownload},
+    Run, output,
+    queue::{DownloadQueue, Next, Outcome, Tally, Task},
+    spool::SpooledDownload,
 };
 
-/// All that the downloads of one run share.
+/// What the jobs of a run share.
 pub(super) struct Downloads<'a> {
-    client: &'a PeerClient,
-    peers: &'a [PeerUrl],
-    arrivals: &'a DownloadDir,
-    interruption: &'a Interruption,
-    names: FileIndex,
-    /// How many names are not here at the beginning.
-    missing: usize,
+    run: &'a Run<'a>,
     progress: Progress,
     begun: Instant,
-    state: Mutex<State>,
-    /// Told whenever an attempt has ended and someone waits, so that another task may be there.
-    ended: Condvar,
+    queue: Mutex<DownloadQueue>,
+    /// Told whenever the queue has changed.
+    changed: Condvar,
 }
 
-struct State {
-    schedule: DownloadQueue,
-    /// Workers that wait for a task.
-    waiting: usize,
-    saved: usize,
-    bytes: u64,
-    here: usize,
-    /// Those of them that appeared since the beginning.
-    appeared: usize,
-    /// Names that are not here and will not come.
-    failed: usize,
-    /// Names that are directories where they are.
-    directories: usize,
-    /// Names that found no space; they are tried once more when all others are done.
-    postponed: Vec<usize>,
-    is_second_pass: bool,
-    /// Whether nothing more can be saved or called from this side.
-    is_stopped: bool,
-    /// Whether a name could not be printed.
-    is_output_lost: bool,
-    /// Whether a holder of this name, by index, has failed in another way than by calling it a directory.
-    has_failed: Vec<bool>,
-}
-
-/// A whole file that waits to be settled.
-struct Arrived {
-    index: usize,
-    name: FileName,
-    content: SpooledDownload,
+/// A whole file that waits to be committed.
+struct Downloaded<'a> {
+    task: Task,
+    file: SpooledDownload<'a>,
     bytes: u64,
 }
 
 impl<'a> Downloads<'a> {
-    pub(super) fn new(
-        client: &'a PeerClient,
-        peers: &'a [PeerUrl],
-        arrivals: &'a DownloadDir,
-        interruption: &'a Interruption,
-        missing: Missing,
-    ) -> Self {
-        let has_failed = vec![false; missing.schedule.len()];
-        let (names, here, schedule) = (missing.index, missing.here, missing.schedule);
-        let (missing, begun) = (schedule.open(), Instant::now());
-        let state = State {
-            schedule,
-            waiting: 0,
-            saved: 0,
-            bytes: 0,
-            here,
-            appeared: 0,
-            failed: 0,
-            directories: 0,
-            postponed: Vec::new(),
-            is_second_pass: false,
-            is_stopped: false,
-            is_output_lost: false,
-            has_failed,
-        };
-        let (state, ended) = (Mutex::new(state), Condvar::new());
-        let progress = Progress::start(missing);
-        Self { client, peers, arrivals, interruption, names, missing, progress, begun, state, ended }
+    pub(super) fn new(run: &'a Run, queue: DownloadQueue) -> Self {
+        let progress = Progress::start(queue.tally().open);
+        Self { run, progress, begun: Instant::now(), queue: Mutex::new(queue), changed: Condvar::new() }
     }
 
-    /// Fetches everything, so many files at once; whether all of it is here now.
+    /// Downloads everything, this many files at once where descriptors allow it; whether all of it is here, and said.
     pub(super) fn run(&self, jobs: usize) -> bool {
-        self.pass(jobs);
-        let mut state = self.state();
-        let postponed = std::mem::take(&mut state.postponed);
-        if !postponed.is_empty() && !state.is_stopped {
-            // What has been fetched since may have left the room that one of them needs: one at a time now.
-            for name in postponed {
-                state.schedule.reopen(name);
-            }
-            state.is_second_pass = true;
-            drop(state);
-            self.pass(1);
-            state = self.state();
-        }
-        self.progress.finish();
-        self.report(&state);
-        state.failed == 0 && !state.is_stopped && !state.is_output_lost
-    }
-
-    /// Fetches what the schedule has, so many files at once where descriptors allow it; settles them on this thread.
-    fn pass(&self, jobs: usize) {
         // A job takes a connection and a file, and two batches of whole files wait.
         let descriptors = fd_limit::available();
         let jobs = jobs.min(descriptors / 4).max(1);
         let batch = MAX_BATCH.min(descriptors / 8).max(1);
-        let (arrived, arrivals) = sync_channel(batch);
-        thread::scope(|scope| {
-            for job in 0..jobs {
-                let arrived = arrived.clone();
+        let (sender, receiver) = sync_channel(batch);
+        let is_printed = thread::scope(|scope| {
+            for _ in 0..jobs {
+                let sender = sender.clone();
                 let thread = thread::Builder::new().name("job".to_owned());
-                if let Err(error) = thread.spawn_scoped(scope, move || self.work(&arrived)) {
-                    if job == 0 {
-                        log::error!("could not start a thread: {}", reason(&error));
-                        self.state().is_stopped = true;
-                    }
+                if let Err(error) = thread.spawn_scoped(scope, move || self.work(&sender)) {
+                    log::error!("could not start a thread: {}", reason(&error));
                     break;
                 }
             }
-            drop(arrived);
-            self.settle(&arrivals, batch);
+            drop(sender);
+            self.commit_all(&receiver, batch)
         });
+        self.progress.finish();
+        let tally = lock(&self.queue).tally();
+        self.report(tally);
+        is_printed && tally.failed == 0 && tally.open == 0
     }
 
-    fn work(&self, arrived: &SyncSender<Arrived>) {
-        while let Some((task, name)) = self.next_task() {
-            let (attempt, file) = self.fetch(task, &name);
-            let mut state = self.state();
-            let left = state.schedule.end(task, attempt);
-            if attempt == Attempt::Unanswered {
-                self.give_up_silent(&mut state, task.peer);
+    /// Does task after task, until there is none.
+    fn work(&self, sender: &SyncSender<Downloaded<'a>>) {
+        while let Some(task) = self.next_task() {
+            if self.run.dir.contains(&task.file_name) {
+                self.change(|queue| queue.end_call(task.peer, true));
+                self.leave_alone(&task);
+                continue;
             }
-            if attempt != Attempt::Settled && left == Left::None {
-                self.lose(&mut state, task, &name);
-            }
-            let is_awaited = state.waiting > 0;
-            drop(state);
-            // To tell nobody takes a system call, too.
-            if is_awaited {
-                self.ended.notify_all();
-            }
-            if let Some((content, bytes)) = file {
-                let file = Arrived { index: task.name, name, content, bytes };
-                arrived.send(file).expect("files are settled until the last worker has ended");
-            }
-        }
-    }
-
-    fn next_task(&self) -> Option<(Task, FileName)> {
-        let mut state = self.state();
-        loop {
-            if self.interruption.has_come() {
-                return None;
-            }
-            match state.schedule.next() {
-                Next::Fetch(task) => return Some((task, self.names.name(task.name))),
-                Next::Wait => {
-                    state.waiting += 1;
-                    state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
-                    state.waiting -= 1;
+            let downloaded = self.download(&task);
+            let is_answered = !downloaded.as_ref().is_err_and(CallError::is_no_answer);
+            self.change(|queue| queue.end_call(task.peer, is_answered));
+            match downloaded {
+                Ok((file, bytes)) => {
+                    let downloaded = Downloaded { task, file, bytes };
+                    sender.send(downloaded).expect("files are committed until the last job has ended");
                 }
-                Next::Over => return None,
+                Err(_) if self.run.interruption.has_come() || lock(&self.queue).is_stopped() => {}
+                Err(CallError::Local(error)) => self.fail_here(&task, &error),
+                Err(failure) => self.fail_there(&task, &failure),
             }
         }
     }
 
-    /// Fetches one file from one peer: how that ended, and the whole file if it did well.
-    fn fetch(&self, task: Task, name: &FileName) -> (Attempt, Option<(SpooledDownload, u64)>) {
-        if self.arrivals.contains(name) {
-            self.leave_alone(name);
-            return (Attempt::Settled, None);
-        }
-        let peer = &self.peers[task.peer];
-        let mut landing = ActiveDownload::new(self.arrivals, self.progress.file(name));
-        match self.client.download(peer, name, &mut landing) {
-            Ok(bytes) => {
-                log::debug!("fetched '{name}' from {peer}: {}", format::size(bytes));
-                (Attempt::Settled, Some((landing.into_spooled(), bytes)))
-            }
-            Err(_) if self.interruption.has_come() || self.state().is_stopped => (Attempt::Settled, None),
-            Err(CallError::Local(error)) => {
-                self.fail_here(task.name, name, &error);
-                (Attempt::Settled, None)
-            }
-            Err(failure) if failure.is_directory() => {
-                log::warn!("skipped '{name}' of {peer}: it is a directory there");
-                (Attempt::Denied, None)
-            }
-            Err(failure) => {
-                self.state().has_failed[task.name] = true;
-                log::warn!("could not fetch '{name}' from {peer}: {failure}");
-                let is_no_answer = failure.is_no_answer();
-                (if is_no_answer { Attempt::Unanswered } else { Attempt::Denied }, None)
+    fn next_task(&self) -> Option<Task> {
+        let mut queue = lock(&self.queue);
+        while !self.run.interruption.has_come() {
+            match queue.next() {
+                Next::Download(task) => return Some(task),
+                Next::Wait => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Next::Done => return None,
             }
         }
+        None
     }
 
-    /// Counts a name that its last holder did not give.
-    fn lose(&self, state: &mut State, task: Task, name: &FileName) {
-        self.progress.advance(1);
-        if state.has_failed[task.name] {
-            state.failed += 1;
-            log::error!("'{name}' is not here: nobody else has it");
+    /// Changes the queue, and shows how many names that ends.
+    fn change<T>(&self, change: impl FnOnce(&mut DownloadQueue) -> T) -> T {
+        let mut queue = lock(&self.queue);
+        let before = queue.tally().open;
+        let result = change(&mut queue);
+        self.progress.advance(before - queue.tally().open);
+        self.changed.notify_all();
+        result
+    }
+
+    /// Downloads one file from one peer: what came, and how many bytes that is.
+    fn download(&self, task: &Task) -> Result<(SpooledDownload<'a>, u64), CallError> {
+        let peer = &self.run.peers[task.peer];
+        let mut file = SpooledDownload::new(self.run.dir, self.progress.file(&task.file_name));
+        let bytes = self.run.client.download(peer, &task.file_name, &mut file)?;
+        log::debug!("fetched '{}' from {peer}: {}", task.file_name, format::size(bytes));
+        Ok((file, bytes))
+    }
+
+    /// Handles a failure of the peer: the file is asked of the next one that has it.
+    fn fail_there(&self, task: &Task, failure: &CallError) {
+        let (name, peer) = (&task.file_name, &self.run.peers[task.peer]);
+        let is_directory = failure.is_directory();
+        if is_directory {
+            log::warn!("skipped '{name}' of {peer}: it is a directory there");
         } else {
-            state.directories += 1;
+            log::warn!("could not fetch '{name}' from {peer}: {failure}");
         }
-    }
-
-    fn give_up_silent(&self, state: &mut State, peer: usize) {
-        let lost = state.schedule.give_up_silent(peer);
-        if !lost.is_empty() {
-            state.failed += lost.len();
-            self.progress.advance(lost.len());
-            let files = format::count(lost.len(), "file");
-            log::error!("gave up {}, which does not answer; only there: {files}", self.peers[peer]);
+        if self.change(|queue| queue.fail(task, is_directory)) == Some(Outcome::Failed) {
+            log::error!("'{name}' is not here: nobody else has it");
+        }
+        let lost = self.change(|queue| queue.give_up_unanswering(task.peer));
+        if lost > 0 {
+            log::error!("gave up {peer}, which does not answer; only there: {}", format::count(lost, "file"));
         }
     }
 
     /// Handles an error of this side. Want of space concerns one file, and perhaps only for now; a directory that
     /// cannot be written, or a full table of descriptors, concerns all.
-    fn fail_here(&self, index: usize, name: &FileName, error: &io::Error) {
-        let mut state = self.state();
-        let is_want_of_space =
-            matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
-        if is_want_of_space && !state.is_second_pass {
+    fn fail_here(&self, task: &Task, error: &io::Error) {
+        use ErrorKind::{FileTooLarge, InvalidFilename, InvalidInput, Other, QuotaExceeded, StorageFull};
+        let name = &task.file_name;
+        let is_want_of_space = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
+        if is_want_of_space && self.change(|queue| queue.postpone(task.name)) {
             log::debug!("no room for '{name}': {}; it is tried once more at the end", reason(error));
-            state.postponed.push(index);
             return;
         }
-        state.failed += 1;
-        self.progress.advance(1);
-        if state.is_stopped {
-            return;
+        let concerns_all = !is_want_of_space && !matches!(error.kind(), InvalidFilename | InvalidInput | Other);
+        let was_stopped = self.change(|queue| {
+            queue.finish(task.name, Outcome::Failed);
+            if concerns_all { queue.stop() } else { queue.is_stopped() }
+        });
+        if !was_stopped {
+            log::error!("could not save '{name}': {}", reason(error));
         }
-        log::error!("could not save '{name}': {}", reason(error));
-        let is_file_at_fault = is_want_of_space
-            || matches!(error.kind(), ErrorKind::InvalidFilename | ErrorKind::InvalidInput | ErrorKind::Other);
-        if !is_file_at_fault {
-            state.is_stopped = true;
-            state.schedule.stop();
-            drop(state);
+        if concerns_all {
             // What still comes could not be saved either.
-            self.client.shut_down();
-            self.ended.notify_all();
+            self.run.client.shut_down();
         }
     }
 
-    /// Settles whole files, so many at most that have arrived at once, until no worker is left.
-    fn settle(&self, arrived: &Receiver<Arrived>, most: usize) {
-        let mut results = Output::new();
-        while let Ok(first) = arrived.recv() {
-            let mut batch = vec![first];
-            batch.extend(arrived.try_iter().take(most - 1));
-            let mut facts = Vec::with_capacity(batch.len());
-            let mut files = Vec::with_capacity(batch.len());
-            for Arrived { index, name, content, bytes } in batch {
-                match content.into_partial(self.arrivals) {
-                    Ok(partial) => {
-                        facts.push((index, bytes));
-                        files.push((name, partial));
-                    }
-                    Err(error) => self.fail_here(index, &name, &error),
-                }
-            }
-            let mut saved = Vec::with_capacity(files.len());
-            for ((index, bytes), (name, settled)) in facts.into_iter().zip(self.arrivals.commit_batch(files)) {
-                match settled {
-                    Ok(Committed::Saved) => {
-                        self.count(|state| (state.saved, state.bytes) = (state.saved + 1, state.bytes + bytes));
-                        saved.push(name);
-                    }
-                    Ok(Committed::AlreadyExists) => self.leave_alone(&name),
-                    Err(error) => self.fail_here(index, &name, &error),
-                }
-            }
-            if let Err(error) = results.print(&saved.iter().map(|name| results.name(name) + "\n").collect::<String>()) {
+    /// Commits whole files, at most this many that are there at once, until no job is left; whether all names could be
+    /// printed.
+    fn commit_all(&self, receiver: &Receiver<Downloaded>, most: usize) -> bool {
+        let mut is_printed = true;
+        while let Ok(first) = receiver.recv() {
+            let batch = iter::once(first).chain(receiver.try_iter().take(most - 1)).collect();
+            let saved = self.commit(batch);
+            if is_printed && let Err(error) = output::print_names(&saved) {
                 log::error!("could not print to standard output: {}", reason(&error));
-                self.state().is_output_lost = true;
+                is_printed = false;
             }
         }
+        is_printed
+    }
+
+    /// Commits one batch; the names that are saved now.
+    fn commit(&self, batch: Vec<Downloaded>) -> Vec<FileName> {
+        let mut tasks = Vec::with_capacity(batch.len());
+        let mut files = Vec::with_capacity(batch.len());
+        for Downloaded { task, file, bytes } in batch {
+            match file.into_partial() {
+                Ok(partial) => {
+                    files.push((task.file_name.clone(), partial));
+                    tasks.push((task, bytes));
+                }
+                Err(error) => self.fail_here(&task, &error),
+            }
+        }
+        let mut saved = Vec::with_capacity(files.len());
+        for ((task, bytes), committed) in tasks.into_iter().zip(self.run.dir.commit_batch(files)) {
+            match committed {
+                Ok(Committed::Saved) => {
+                    self.change(|queue| queue.finish(task.name, Outcome::Saved(bytes)));
+                    saved.push(task.file_name);
+                }
+                Ok(Committed::AlreadyExists) => self.leave_alone(&task),
+                Err(error) => self.fail_here(&task, &error),
+            }
+        }
+        saved
     }
 
     /// Leaves what appeared under a name since the run began.
-    fn leave_alone(&self, name: &FileName) {
-        log::warn!("'{name}' appeared here meanwhile; it is left as it is");
-        self.count(|state| (state.here, state.appeared) = (state.here + 1, state.appeared + 1));
+    fn leave_alone(&self, task: &Task) {
+        log::warn!("'{}' appeared here meanwhile; it is left as it is", task.file_name);
+        self.change(|queue| queue.finish(task.name, Outcome::AlreadyHere));
     }
 
-    /// Counts a file that is done with, for good or ill.
-    fn count(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state());
-        self.progress.advance(1);
-    }
-
-    fn report(&self, state: &State) {
-        let State { here, failed, directories, .. } = state;
-        let how = if self.interruption.has_come() { "interrupted: " } else { "" };
-        let done = format::tally(state.saved, state.bytes, self.begun.elapsed());
-        let mut done = format!("{how}{done}, {here} already here, {failed} failed");
-        let others = self.missing - state.saved - state.appeared - failed - directories;
-        let directory = if *directories == 1 { "directory" } else { "directories" };
-        for (count, what) in [(*directories, directory), (others, "not fetched")] {
+    /// Says what became of the names.
+    fn report(&self, tally: Tally) {
+        let Tally { saved, bytes, already_here, failed, directories, open } = tally;
+        let is_interrupted = self.run.interruption.has_come();
+        let how = if is_interrupted { "interrupted: " } else { "" };
+        let done = format::tally(saved, bytes, self.begun.elapsed());
+        let mut text = format!("{how}{done}, {already_here} already here, {failed} failed");
+        let directory = if directories == 1 { "directory" } else { "directories" };
+        for (count, what) in [(directories, directory), (open, "not fetched")] {
             if count > 0 {
-                done.extend([", ", &count.to_string(), " ", what]);
+                text.extend([", ", &count.to_string(), " ", what]);
             }
         }
-        let is_nothing = self.missing + here == 0 && !self.interruption.has_come();
-        log::info!("{done}{}", if is_nothing { "; nobody has a matching file" } else { "" });
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        if saved + already_here + failed + directories + open == 0 && !is_interrupted {
+            text += "; nobody has a matching file";
+        }
+        log::info!("{text}");
     }
 }

@@ -1,13 +1,11 @@
-//! Who has what: the listings of all peers, asked side by side, and what of them is wanted.
+//! Asks all peers for their listings, side by side.
 //!
 //! Nothing that a listing says is believed: a name is taken only when it is a safe [`FileName`] and matches here too.
-//! However much all peers list together, it is held in a bounded room.
+//! However much all peers list together, it takes bounded memory.
 
 use std::{
-    io,
-    os::unix::ffi::OsStrExt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -15,223 +13,146 @@ use std::{
 };
 
 use crate::{
-    download_dir::DownloadDir, error::CallError, escape::Escaped, fd_limit, file_name::FileName, format, lock::lock,
-    pattern::Pattern, peer::PeerUrl, peer_client::PeerClient, progress::Waiting,
+    error::CallError, escape::Escaped, fd_limit, file_name::FileName, format, peer::PeerUrl, progress::Waiting,
 };
 
-use super::{
-    Interruption,
-    index::{FileIndex, ListingCollector},
-    output::Output,
-    queue::DownloadQueue,
-};
+use super::{Run, collector::ListingCollector, index::FileIndex};
 
 /// The most peers that are asked at once.
-const MAX_ASKED_AT_ONCE: usize = 256;
+const MAX_CALLS: usize = 256;
 
-/// No peer is asked anymore when so many silence limits have passed and one has been used up by the silent: those that
-/// are still being asked then end within one more.
-const SILENCES_TO_SPEND: u32 = 2;
+/// No peer is asked anymore when this many stall timeouts have passed and one has been used up by a silent peer: those
+/// that are still being asked then end within one more.
+const TIMEOUTS_TO_SPEND: u32 = 2;
 
 /// The stack of a thread that asks one peer.
 const STACK_BYTES: usize = 256 << 10;
 
-/// The memory in bytes that all listings and those who read them may take, so that the client stays below 100 MiB.
+/// The memory in bytes that all listings and the threads that read them may take, so that the client stays below
+/// 100 MiB.
 const MAX_MEMORY: usize = 80 << 20;
 
-/// The memory in bytes that one reader takes: stack, connection, buffers.
-const READER_BYTES: usize = 200 << 10;
-
-/// The bytes of output that are gathered before they are printed.
-const LINES_BYTES: usize = 64 << 10;
+/// The memory in bytes that one thread takes: stack, connection, buffers.
+const THREAD_BYTES: usize = 200 << 10;
 
 /// How many refused names of one listing are shown; the others are counted.
 const REFUSED_NAMES_SHOWN: usize = 3;
 
-/// What the peers said that they have.
+/// What the peers listed.
 pub(super) struct Listings {
-    index: FileIndex,
+    pub(super) index: FileIndex,
     /// Whether the server that the user named gave no listing, or this side could not ask.
     pub(super) is_first_lost: bool,
 }
 
-impl Listings {
-    /// Asks all peers; who gives no listing is named once. After an interruption the rest is neither asked nor named.
-    pub(super) fn ask(
-        client: &PeerClient,
-        peers: &[PeerUrl],
-        first: &PeerUrl,
-        pattern: &Pattern,
-        interruption: &Interruption,
-    ) -> Self {
-        let begun = Instant::now();
-        let next = AtomicUsize::new(0);
-        let is_anyone_silent = AtomicBool::new(false);
-        let failures = Mutex::new(Vec::new());
-        let answered = Arc::new(AtomicUsize::new(0));
-        let (all, counted) = (peers.len(), Arc::clone(&answered));
-        let waiting = Waiting::start(move || {
-            format!("waiting for {} of {all} peers to list their files", all - counted.load(Ordering::Relaxed))
-        });
-        // A call may take a second descriptor while the name of its host is looked up.
-        let readers = peers.len().min(MAX_ASKED_AT_ONCE).min(fd_limit::available() / 2).max(1);
-        let intake = ListingCollector::new(peers.len(), MAX_MEMORY - readers * READER_BYTES);
-        let ask_in_turn = || {
-            while let Some((index, peer)) = {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                peers.get(index).map(|peer| (index, peer))
-            } {
-                if interruption.has_come() {
-                    return;
-                }
-                let is_too_late = is_anyone_silent.load(Ordering::Relaxed)
-                    && begun.elapsed() >= client.stall_timeout() * SILENCES_TO_SPEND;
-                let answer = if is_too_late {
-                    Err(CallError::Unreachable("not tried, for too many others are silent".to_owned()))
-                } else {
-                    ask_one(client, peer, pattern, &intake, index)
-                };
-                if let Err(failure) = answer {
-                    is_anyone_silent.fetch_or(failure.is_no_answer(), Ordering::Relaxed);
-                    lock(&failures).push((index, failure));
-                }
-                answered.fetch_add(1, Ordering::Relaxed);
+/// Asks all peers; who gives no listing is named once. After an interruption the rest is neither asked nor named.
+pub(super) fn ask(run: &Run) -> Listings {
+    // A call may take a second descriptor while the name of its host is looked up.
+    let threads = run.peers.len().min(MAX_CALLS).min(fd_limit::available() / 2).max(1);
+    let calls = Calls {
+        run,
+        collector: ListingCollector::new(run.peers.len(), MAX_MEMORY - threads * THREAD_BYTES),
+        begun: Instant::now(),
+        next: AtomicUsize::new(0),
+        ended: Arc::default(),
+        is_anyone_silent: AtomicBool::new(false),
+    };
+    calls.make(threads);
+    let mut listings = Listings { index: FileIndex::new(), is_first_lost: false };
+    for (number, listing) in calls.collector.into_listings().into_iter().enumerate() {
+        let peer = &run.peers[number];
+        match listing {
+            Ok(listing) => listings.index.join(number, listing),
+            Err(_) if run.interruption.has_come() => {}
+            Err(failure) if *peer == run.options.url || matches!(failure, CallError::Local(_)) => {
+                listings.is_first_lost = true;
+                log::error!("could not list the files of {peer}: {failure}");
             }
-        };
+            Err(failure) => log::warn!("skipped {peer}: {failure}"),
+        }
+    }
+    listings
+}
+
+/// What the calls for listings share.
+struct Calls<'a> {
+    run: &'a Run<'a>,
+    collector: ListingCollector,
+    begun: Instant,
+    /// The next peer to ask.
+    next: AtomicUsize,
+    /// How many peers are done with.
+    ended: Arc<AtomicUsize>,
+    is_anyone_silent: AtomicBool,
+}
+
+impl Calls<'_> {
+    /// Asks all peers, this many at once where threads are to be had.
+    fn make(&self, threads: usize) {
+        let all = self.run.peers.len();
+        let ended = Arc::clone(&self.ended);
+        let _waiting = Waiting::start(move || {
+            format!("waiting for {} of {all} peers to list their files", all - ended.load(Ordering::Relaxed))
+        });
         thread::scope(|scope| {
             // This thread asks too, so that all are asked whatever the others are denied.
-            for _ in 1..readers {
+            for _ in 1..threads {
                 let thread = thread::Builder::new().name("listing".to_owned()).stack_size(STACK_BYTES);
-                if let Err(error) = thread.spawn_scoped(scope, ask_in_turn) {
+                if let Err(error) = thread.spawn_scoped(scope, || self.ask_in_turn()) {
                     log::debug!("could not start another thread: {error}");
                     break;
                 }
             }
-            ask_in_turn();
+            self.ask_in_turn();
         });
-        drop(waiting);
-        let mut is_first_lost = false;
-        let mut lose = |index: usize, failure| {
-            let peer: &PeerUrl = &peers[index];
-            if interruption.has_come() {
-                return;
-            }
-            if peer == first || matches!(failure, CallError::Local(_)) {
-                is_first_lost = true;
-                log::error!("could not list the files of {peer}: {failure}");
-            } else {
-                log::warn!("skipped {peer}: {failure}");
-            }
-        };
-        for (index, failure) in failures.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            lose(index, failure);
-        }
-        let index = intake.finish(|index| lose(index, CallError::OverBudget));
-        Self { index, is_first_lost }
     }
 
-    /// Prints the names that are not in the directory, sorted; with `-v` all names, each with its holders.
-    pub(super) fn print(&self, arrivals: &DownloadDir, peers: &[PeerUrl]) -> io::Result<()> {
-        let all = log::log_enabled!(log::Level::Debug);
-        let is_here = if all { vec![false; self.index.len()] } else { self.find_here(arrivals) };
-        let mut results = Output::new();
-        let mut lines = String::new();
-        for (index, is_here) in is_here.into_iter().enumerate() {
-            let name = self.index.name(index);
-            if all {
-                let holders: Vec<&str> = self.index.holders(index).map(|peer| peers[peer].as_str()).collect();
-                lines.extend([&*results.name(&name), "\t", &holders.join(" "), "\n"]);
-            } else if !is_here {
-                lines.extend([&*results.name(&name), "\n"]);
+    fn ask_in_turn(&self) {
+        while let number = self.next.fetch_add(1, Ordering::Relaxed)
+            && let Some(peer) = self.run.peers.get(number)
+            && !self.run.interruption.has_come()
+        {
+            if let Err(failure) = self.ask_one(number, peer) {
+                self.is_anyone_silent.fetch_or(failure.is_no_answer(), Ordering::Relaxed);
+                self.collector.fail(number, failure);
             }
-            if lines.len() >= LINES_BYTES {
-                results.print(&lines)?;
-                lines.clear();
-            }
+            self.ended.fetch_add(1, Ordering::Relaxed);
         }
-        results.print(&lines)
     }
 
-    /// The names that are not in the directory, and who holds them.
-    pub(super) fn missing(self, arrivals: &DownloadDir, peers: usize) -> Missing {
-        let mut schedule = DownloadQueue::new(peers, self.index.len(), self.index.holdings());
-        let mut here = 0;
-        for (index, is_here) in self.find_here(arrivals).into_iter().enumerate() {
-            if is_here {
-                here += 1;
-                schedule.want([]);
-            } else {
-                schedule.want(self.index.holders(index));
-            }
+    /// Collects the names that one peer lists and that may be saved here.
+    fn ask_one(&self, number: usize, peer: &PeerUrl) -> Result<(), CallError> {
+        let limit = self.run.client.stall_timeout() * TIMEOUTS_TO_SPEND;
+        if self.is_anyone_silent.load(Ordering::Relaxed) && self.begun.elapsed() >= limit {
+            return Err(CallError::Unreachable("not tried, for too many others are silent".to_owned()));
         }
-        Missing { index: self.index, schedule, here }
-    }
-
-    /// Whether something is in the directory under each name, by its place.
-    fn find_here(&self, arrivals: &DownloadDir) -> Vec<bool> {
-        let mut is_here = vec![false; self.index.len()];
-        // To read the directory once takes less time than to look for each name.
-        let mut mark = || {
-            let mut is_empty = true;
-            for name in arrivals.names()? {
-                is_empty = false;
-                if let Some(index) = self.index.find(name?.as_bytes()) {
-                    is_here[index] = true;
+        let pattern = self.run.options.pattern.as_str();
+        let mut accepted = 0;
+        let mut refused = 0;
+        self.run.client.list(peer, pattern, &mut |bytes| match self.check(bytes) {
+            Ok(name) => {
+                accepted += 1;
+                self.collector.add(number, &name)
+            }
+            Err(reason) => {
+                refused += 1;
+                if refused <= REFUSED_NAMES_SHOWN {
+                    log::warn!("refused the name '{}' of {peer}: {reason}", Escaped(&String::from_utf8_lossy(bytes)));
                 }
+                Ok(())
             }
-            io::Result::Ok(is_empty)
-        };
-        let is_empty = mark().unwrap_or(false);
-        // Some file systems take names for one that are spelled otherwise.
-        if !is_empty {
-            for (index, is_here) in is_here.iter_mut().enumerate().filter(|(_, is_here)| !**is_here) {
-                *is_here = arrivals.contains(&self.index.name(index));
-            }
+        })?;
+        if refused > REFUSED_NAMES_SHOWN {
+            log::warn!("refused {} of {peer}", format::count(refused - REFUSED_NAMES_SHOWN, "more name"));
         }
-        is_here
-    }
-}
-
-/// What is to be fetched.
-pub(super) struct Missing {
-    /// All names, those that are here too.
-    pub(super) index: FileIndex,
-    /// The same names, by the same places.
-    pub(super) schedule: DownloadQueue,
-    /// How many names match and are here already.
-    pub(super) here: usize,
-}
-
-/// Takes in the names that one peer lists and that may be saved here.
-fn ask_one(
-    client: &PeerClient,
-    peer: &PeerUrl,
-    pattern: &Pattern,
-    intake: &ListingCollector,
-    index: usize,
-) -> Result<(), CallError> {
-    let mut reading = intake.begin(index);
-    let mut taken = 0;
-    let mut refused = 0;
-    client.list(peer, pattern.as_str(), &mut |bytes| {
-        let reason = match FileName::from_bytes(bytes) {
-            Ok(name) if pattern.is_found_in(name.as_str()) => {
-                taken += 1;
-                return reading.add(&name);
-            }
-            Ok(_) => "it does not match the pattern".to_owned(),
-            Err(bad) => bad.to_string(),
-        };
-        refused += 1;
-        if refused <= REFUSED_NAMES_SHOWN {
-            log::warn!("refused the name '{}' of {peer}: {reason}", Escaped(&String::from_utf8_lossy(bytes)));
-        }
+        log::debug!("{peer} has {}", format::count(accepted, "matching file"));
         Ok(())
-    })?;
-    reading.finish()?;
-    if refused > REFUSED_NAMES_SHOWN {
-        log::warn!("refused {} of {peer}", format::count(refused - REFUSED_NAMES_SHOWN, "more name"));
     }
-    log::debug!("{peer} has {}", format::count(taken, "matching file"));
-    Ok(())
+
+    /// Checks a name as it came; why it is refused.
+    fn check(&self, bytes: &[u8]) -> Result<FileName, String> {
+        let name = FileName::from_bytes(bytes).map_err(|invalid| invalid.to_string())?;
+        let is_match = self.run.options.pattern.is_found_in(name.as_str());
+        if is_match { Ok(name) } else { Err("it does not match the pattern".to_owned()) }
+    }
 }

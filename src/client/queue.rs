@@ -1,361 +1,456 @@
-//! Which file is fetched next, and from whom: decided apart from doing it.
+//! Which file is downloaded next, and from whom: decided apart from doing it.
 //!
-//! A name waits for no particular holder: when a place is free, the least busy peer that still has something to give
-//! gives it (the order of the peer list breaks ties), so a slow peer holds up only what nobody else has. Each name is
-//! asked of each holder at most once. It takes the same memory from beginning to end, whoever fails.
+//! A name waits for no particular peer: when a job is free, the least busy peer that still has something to give gives
+//! it (the order of the peer list breaks ties), so a slow peer holds up only what nobody else has. Each source is asked
+//! at most once, unless what it gave found no room here. A name stays under way until it is committed, so that there
+//! is nothing left to do only when each has its end. Memory is the same from beginning to end, whoever fails.
 
-use std::collections::VecDeque;
+use std::{mem, ops::Range};
+
+use crate::file_name::FileName;
+
+use super::index::{FileIndex, Joined};
 
 /// The most calls at once to one peer: the original serves one at a time and lets five wait.
 pub(super) const MAX_CALLS_PER_PEER: usize = 4;
 
-/// A peer that did not answer so many times in a row is asked no more.
-const MAX_SILENCES: u32 = 2;
+/// A peer that did not answer this many times in a row is asked no more.
+const MAX_UNANSWERED: u32 = 2;
 
-/// A name and the peer to ask for it, as indices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A file to be downloaded from a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Task {
+    pub(super) file_name: FileName,
     pub(super) name: usize,
+    pub(super) source: usize,
     pub(super) peer: usize,
 }
 
-/// What a worker does next.
+/// What a job does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    Fetch(Task),
-    /// All holders of what is left are busy.
+    Download(Task),
+    /// All that is left is under way, or all that have it are busy.
     Wait,
     /// Nothing is left.
-    Over,
+    Done,
 }
 
-/// How an attempt ended.
+/// What became of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Attempt {
-    /// The name is here, or will not come: it is asked of nobody else.
-    Settled,
-    /// This holder did not give it, but answered.
-    Denied,
-    /// This holder did not answer.
-    Unanswered,
+pub(super) enum Outcome {
+    /// It was downloaded; it has this many bytes.
+    Saved(u64),
+    /// Something else had the name.
+    AlreadyHere,
+    /// All that list it say that it is a directory.
+    Directory,
+    Failed,
 }
 
-/// Whether a name whose attempt failed has another holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
-    Another,
-    None,
+/// How many names came to what.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub(super) saved: usize,
+    pub(super) bytes: u64,
+    pub(super) already_here: usize,
+    pub(super) directories: usize,
+    pub(super) failed: usize,
+    /// Without an outcome yet.
+    pub(super) open: usize,
 }
 
-/// Names, who holds them, and what is under way.
-#[derive(Debug)]
+/// The names of an index, and how far each of them is.
 pub(super) struct DownloadQueue {
-    wanted: Vec<Wanted>,
-    /// The holders of all names, those of one name side by side.
-    holders: Vec<Holder>,
+    index: FileIndex,
+    /// By name.
+    states: Vec<State>,
+    /// By source: whether it was asked and did not give the file.
+    has_failed: Vec<bool>,
     peers: Vec<Peer>,
-    /// Names that are neither settled nor out of holders.
-    open: usize,
+    tally: Tally,
+    /// How many names are being downloaded or committed.
+    under_way: usize,
+    /// Names for which there was no room; they get a second round, one by one, when nothing else is left.
+    postponed: Vec<usize>,
+    is_last_round: bool,
+    /// Whether nothing more is to be downloaded.
     is_stopped: bool,
 }
 
-#[derive(Debug)]
-struct Wanted {
-    /// Where its holders begin; they end where those of the next name begin.
-    holders: u32,
-    standing: State,
+#[derive(Default)]
+struct State {
+    progress: Progress,
+    /// Whether a source failed in another way than by calling it a directory.
+    is_file: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Progress {
+    #[default]
     Waiting,
     UnderWay,
-    Over,
+    Postponed,
+    Done,
 }
 
-#[derive(Debug)]
-struct Holder {
-    name: u32,
-    peer: u16,
-    /// Whether it was asked and did not give the name.
-    has_failed: bool,
-}
-
-#[derive(Debug, Default)]
+#[derive(Clone, Default)]
 struct Peer {
-    /// What to ask it for, as indices of holders.
-    queue: VecDeque<u32>,
+    sources: Range<usize>,
+    /// No source before this one can be asked now.
+    cursor: usize,
     calls: usize,
-    silences: u32,
+    /// How many calls in a row it did not answer.
+    unanswered: u32,
 }
 
 impl DownloadQueue {
-    /// A schedule for so many peers, with room for so many names and as many holders as these have together.
-    pub(super) fn new(peers: usize, names: usize, holders: usize) -> Self {
-        Self {
-            wanted: Vec::with_capacity(names),
-            holders: Vec::with_capacity(holders),
-            peers: (0..peers).map(|_| Peer::default()).collect(),
-            open: 0,
+    /// Queues the names of an index that are wanted.
+    pub(super) fn new(index: FileIndex, peers: usize, is_wanted: impl Fn(&FileName) -> bool) -> Self {
+        let mut has_failed = Vec::new();
+        let mut peers = vec![Peer::default(); peers];
+        for Joined { peer, sources, .. } in index.listings() {
+            has_failed.resize(sources.end, false);
+            peers[*peer] = Peer { cursor: sources.start, sources: sources.clone(), ..Peer::default() };
+        }
+        let mut queue = Self {
+            states: (0..index.len()).map(|_| State::default()).collect(),
+            has_failed,
+            peers,
+            tally: Tally { open: index.len(), ..Tally::default() },
+            under_way: 0,
+            postponed: Vec::new(),
+            is_last_round: false,
             is_stopped: false,
+            index,
+        };
+        for name in 0..queue.states.len() {
+            if !is_wanted(&queue.index.name(name)) {
+                queue.finish(name, Outcome::AlreadyHere);
+            }
         }
+        queue
     }
 
-    /// Adds a name with its holders, none of them twice; without any it is over at once.
-    pub(super) fn want(&mut self, holders: impl IntoIterator<Item = usize>) {
-        let name = index(self.wanted.len());
-        let first = self.holders.len();
-        for peer in holders {
-            self.peers[peer].queue.push_back(index(self.holders.len()));
-            let peer = u16::try_from(peer).expect("a peer list is shorter than 2^16");
-            self.holders.push(Holder { name, peer, has_failed: false });
-        }
-        let standing = if self.holders.len() > first { State::Waiting } else { State::Over };
-        self.open += usize::from(standing == State::Waiting);
-        self.wanted.push(Wanted { holders: index(first), standing });
+    /// How many names came to what.
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
     }
 
-    /// How many names there are.
-    pub(super) fn len(&self) -> usize {
-        self.wanted.len()
+    /// Gives out no more tasks; whether that was so before.
+    pub(super) fn stop(&mut self) -> bool {
+        mem::replace(&mut self.is_stopped, true)
     }
 
-    /// How many names are neither settled nor out of holders.
-    pub(super) fn open(&self) -> usize {
-        self.open
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 
-    /// Takes the next task; it counts as under way until [`DownloadQueue::end`] is called with it.
+    /// Takes the next task: a call to the peer, and a name that is under way.
     pub(super) fn next(&mut self) -> Next {
-        if self.open == 0 || self.is_stopped {
-            return Next::Over;
+        loop {
+            if self.is_stopped {
+                return Next::Done;
+            }
+            if let Some(task) = self.take_waiting() {
+                return Next::Download(task);
+            }
+            if self.under_way > 0 {
+                return Next::Wait;
+            }
+            let Some(name) = self.postponed.pop() else { return Next::Done };
+            self.is_last_round = true;
+            if self.states[name].progress == Progress::Postponed {
+                self.requeue(name);
+            }
         }
-        let mut best: Option<(usize, usize, usize)> = None;
+    }
+
+    fn take_waiting(&mut self) -> Option<Task> {
+        let mut least_busy = None;
+        let mut least_calls = MAX_CALLS_PER_PEER;
         for peer in 0..self.peers.len() {
             let calls = self.peers[peer].calls;
-            if calls < best.map_or(MAX_CALLS_PER_PEER, |(calls, ..)| calls)
-                && let Some(position) = self.first_waiting(peer)
-            {
-                best = Some((calls, peer, position));
+            if calls < least_calls && self.find_waiting(peer) {
+                least_busy = Some(peer);
+                least_calls = calls;
             }
         }
-        let Some((_, peer, position)) = best else { return Next::Wait };
-        let holder = self.peers[peer].queue.remove(position).expect("it has just been found there");
-        let name = self.holders[holder as usize].name as usize;
+        let peer = least_busy?;
         self.peers[peer].calls += 1;
-        self.wanted[name].standing = State::UnderWay;
-        Next::Fetch(Task { name, peer })
+        let source = self.peers[peer].cursor;
+        let name = self.index.name_of(source);
+        self.set_progress(name, Progress::UnderWay);
+        Some(Task { file_name: self.index.name(name), name, source, peer })
     }
 
-    /// Where in the queue of a peer its first name stands that can be fetched now. What can be fetched no more leaves
-    /// the queue; what is under way elsewhere, of which there is little, stays, for it may fail there.
-    fn first_waiting(&mut self, peer: usize) -> Option<usize> {
-        let queue = &mut self.peers[peer].queue;
-        let mut position = 0;
-        while let Some(&holder) = queue.get(position) {
-            let holder = &self.holders[holder as usize];
-            match self.wanted[holder.name as usize].standing {
-                State::Waiting if !holder.has_failed => return Some(position),
-                State::UnderWay if !holder.has_failed => position += 1,
-                _ => drop(queue.remove(position)),
+    /// Moves the cursor of a peer to its first name that waits, if there is one.
+    fn find_waiting(&mut self, peer: usize) -> bool {
+        let peer = &mut self.peers[peer];
+        while peer.cursor < peer.sources.end {
+            let state = &self.states[self.index.name_of(peer.cursor)];
+            if state.progress == Progress::Waiting && !self.has_failed[peer.cursor] {
+                return true;
             }
+            peer.cursor += 1;
         }
-        None
+        false
     }
 
-    /// Ends a task; says whether the name has another holder, to whom it goes next.
-    pub(super) fn end(&mut self, task: Task, attempt: Attempt) -> Left {
-        let peer = &mut self.peers[task.peer];
+    /// Ends a call, which the peer answered in some way or not at all.
+    pub(super) fn end_call(&mut self, peer: usize, is_answered: bool) {
+        let peer = &mut self.peers[peer];
         peer.calls -= 1;
-        peer.silences = if attempt == Attempt::Unanswered { peer.silences + 1 } else { 0 };
-        let mut left = Left::None;
-        if attempt != Attempt::Settled {
-            for holder in self.holders_of(task.name) {
-                if usize::from(holder.peer) == task.peer {
-                    holder.has_failed = true;
-                } else if !holder.has_failed {
-                    left = Left::Another;
-                }
+        peer.unanswered = if is_answered { 0 } else { peer.unanswered + 1 };
+    }
+
+    /// Ends a name.
+    pub(super) fn finish(&mut self, name: usize, outcome: Outcome) {
+        self.set_progress(name, Progress::Done);
+        self.tally.open -= 1;
+        match outcome {
+            Outcome::Saved(bytes) => {
+                self.tally.saved += 1;
+                self.tally.bytes += bytes;
             }
+            Outcome::AlreadyHere => self.tally.already_here += 1,
+            Outcome::Directory => self.tally.directories += 1,
+            Outcome::Failed => self.tally.failed += 1,
         }
-        self.wanted[task.name].standing = if left == Left::None { State::Over } else { State::Waiting };
-        self.open -= usize::from(left == Left::None);
-        left
     }
 
-    fn holders_of(&mut self, name: usize) -> &mut [Holder] {
-        let end = self.wanted.get(name + 1).map_or(self.holders.len(), |next| next.holders as usize);
-        &mut self.holders[self.wanted[name].holders as usize..end]
+    /// Keeps a name for the second round; false if this is it.
+    pub(super) fn postpone(&mut self, name: usize) -> bool {
+        if !self.is_last_round {
+            self.set_progress(name, Progress::Postponed);
+            self.postponed.push(name);
+        }
+        !self.is_last_round
     }
 
-    /// Gives up a peer that did not answer again and again: the names that only it held, which nobody will give now.
-    pub(super) fn give_up_silent(&mut self, peer: usize) -> Vec<usize> {
-        if self.peers[peer].silences < MAX_SILENCES {
-            return Vec::new();
+    /// Hands a name that its source did not give to the others, or ends it where there are none.
+    pub(super) fn fail(&mut self, task: &Task, is_directory: bool) -> Option<Outcome> {
+        self.has_failed[task.source] = true;
+        self.states[task.name].is_file |= !is_directory;
+        if self.has_source(task.name) {
+            self.requeue(task.name);
+            return None;
         }
-        let mut lost = Vec::new();
-        for holder in std::mem::take(&mut self.peers[peer].queue) {
-            let holder = &mut self.holders[holder as usize];
-            let (name, had_failed) = (holder.name as usize, holder.has_failed);
-            holder.has_failed = true;
-            let is_lost = !had_failed
-                && self.wanted[name].standing == State::Waiting
-                && self.holders_of(name).iter().all(|holder| holder.has_failed);
-            if is_lost {
-                self.wanted[name].standing = State::Over;
-                self.open -= 1;
-                lost.push(name);
+        let outcome = if self.states[task.name].is_file { Outcome::Failed } else { Outcome::Directory };
+        self.finish(task.name, outcome);
+        Some(outcome)
+    }
+
+    /// Gives up a peer that did not answer again and again: how many names nobody will give now.
+    pub(super) fn give_up_unanswering(&mut self, peer: usize) -> usize {
+        if self.peers[peer].unanswered < MAX_UNANSWERED {
+            return 0;
+        }
+        let mut lost = 0;
+        for source in self.peers[peer].sources.clone() {
+            let had_failed = mem::replace(&mut self.has_failed[source], true);
+            let name = self.index.name_of(source);
+            let is_idle = matches!(self.states[name].progress, Progress::Waiting | Progress::Postponed);
+            if !had_failed && is_idle && !self.has_source(name) {
+                self.finish(name, Outcome::Failed);
+                lost += 1;
             }
         }
         lost
     }
 
-    /// Puts a name back that was settled without being here, to be asked of the same holders once more.
-    pub(super) fn reopen(&mut self, name: usize) {
-        self.wanted[name].standing = State::Waiting;
-        self.open += 1;
-        let first = self.wanted[name].holders as usize;
-        let willing: Vec<_> = self.holders_of(name).iter().map(|holder| (holder.peer, !holder.has_failed)).collect();
-        for (offset, (peer, is_willing)) in willing.into_iter().enumerate() {
-            if is_willing {
-                self.peers[usize::from(peer)].queue.push_back(index(first + offset));
-            }
+    fn has_source(&self, name: usize) -> bool {
+        self.index.sources(name).any(|source| !self.has_failed[source])
+    }
+
+    /// Lets a name wait again, before all that its peers have not been asked for.
+    fn requeue(&mut self, name: usize) {
+        self.set_progress(name, Progress::Waiting);
+        for source in self.index.sources(name) {
+            let peer = &mut self.peers[self.index.peer_of(source)];
+            peer.cursor = peer.cursor.min(source);
         }
     }
 
-    /// Gives nothing more to fetch; what is under way ends as ever.
-    pub(super) fn stop(&mut self) {
-        self.is_stopped = true;
+    fn set_progress(&mut self, name: usize, progress: Progress) {
+        let before = mem::replace(&mut self.states[name].progress, progress);
+        self.under_way += usize::from(progress == Progress::UnderWay);
+        self.under_way -= usize::from(before == Progress::UnderWay);
     }
-}
-
-fn index(number: usize) -> u32 {
-    u32::try_from(number).expect("all listings together hold fewer names than 2^32")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::collector::listing, *};
 
-    /// A schedule in which each peer holds the names of its row.
-    fn schedule(names: usize, peers: &[&[usize]]) -> DownloadQueue {
-        let mut schedule = DownloadQueue::new(peers.len(), names, 0);
-        for name in 0..names {
-            schedule.want((0..peers.len()).filter(|&peer| peers[peer].contains(&name)));
+    /// A queue in which each peer holds the names of its row.
+    fn queue(peers: &[&[usize]]) -> DownloadQueue {
+        let mut index = FileIndex::new();
+        for (peer, names) in peers.iter().enumerate() {
+            let names: Vec<String> = names.iter().map(|name| format!("{name:03}")).collect();
+            index.join(peer, listing(&names.iter().map(String::as_str).collect::<Vec<_>>()));
         }
-        schedule
+        DownloadQueue::new(index, peers.len(), |_| true)
     }
 
-    fn take(schedule: &mut DownloadQueue) -> Task {
-        match schedule.next() {
-            Next::Fetch(task) => task,
+    fn take(queue: &mut DownloadQueue) -> Task {
+        match queue.next() {
+            Next::Download(task) => task,
             other => panic!("{other:?} in place of a task"),
         }
     }
 
+    /// Takes a task that is to be this name from this peer.
+    fn expect(queue: &mut DownloadQueue, name: usize, peer: usize) -> Task {
+        let task = take(queue);
+        assert_eq!((task.file_name.as_str(), task.peer), (&*format!("{name:03}"), peer));
+        task
+    }
+
+    fn succeed(queue: &mut DownloadQueue, task: &Task) {
+        queue.end_call(task.peer, true);
+        queue.finish(task.name, Outcome::Saved(1));
+    }
+
+    fn refuse(queue: &mut DownloadQueue, task: &Task) -> Option<Outcome> {
+        queue.end_call(task.peer, true);
+        queue.fail(task, false)
+    }
+
+    fn ignore(queue: &mut DownloadQueue, task: &Task) -> (Option<Outcome>, usize) {
+        queue.end_call(task.peer, false);
+        (queue.fail(task, false), queue.give_up_unanswering(task.peer))
+    }
+
     #[test]
-    fn names_are_spread_over_their_holders_in_list_order() {
-        let mut schedule = schedule(4, &[&[0, 1, 2, 3], &[0, 1, 2, 3]]);
-        let tasks: Vec<_> = (0..4).map(|_| take(&mut schedule)).map(|task| (task.name, task.peer)).collect();
-        assert_eq!(tasks, [(0, 0), (1, 1), (2, 0), (3, 1)]);
-        assert_eq!(schedule.next(), Next::Wait);
+    fn names_are_spread_over_their_sources_in_list_order() {
+        let mut queue = queue(&[&[0, 1, 2, 3], &[0, 1, 2, 3]]);
+        let _tasks = [(0, 0), (1, 1), (2, 0), (3, 1)].map(|(name, peer)| expect(&mut queue, name, peer));
+        assert_eq!(queue.next(), Next::Wait);
+    }
+
+    #[test]
+    fn names_that_are_not_wanted_are_not_asked_for() {
+        let mut index = FileIndex::new();
+        index.join(0, listing(&["000", "001", "002"]));
+        let mut queue = DownloadQueue::new(index, 1, |name| name.as_str() == "001");
+        assert_eq!(queue.tally().open, 1);
+        let task = expect(&mut queue, 1, 0);
+        succeed(&mut queue, &task);
+        assert_eq!(queue.next(), Next::Done);
     }
 
     #[test]
     fn a_fast_peer_takes_over_what_waits_for_a_slow_one() {
-        let mut schedule = schedule(8, &[&[0, 1, 2, 3, 4, 5, 6, 7], &[0, 1, 2, 3, 4, 5, 6, 7]]);
-        let stuck = take(&mut schedule);
-        assert_eq!(stuck.peer, 0);
+        let all: Vec<usize> = (0..8).collect();
+        let mut queue = queue(&[&all, &all]);
+        let stuck = expect(&mut queue, 0, 0);
         for _ in 0..7 {
-            let task = take(&mut schedule);
+            let task = take(&mut queue);
             assert_eq!(task.peer, 1);
-            schedule.end(task, Attempt::Settled);
+            succeed(&mut queue, &task);
         }
-        assert_eq!(schedule.next(), Next::Wait);
-        schedule.end(stuck, Attempt::Settled);
-        assert_eq!(schedule.next(), Next::Over);
+        assert_eq!(queue.next(), Next::Wait);
+        succeed(&mut queue, &stuck);
+        assert_eq!(queue.next(), Next::Done);
     }
 
     #[test]
     fn a_peer_has_at_most_four_calls() {
-        let mut schedule = schedule(9, &[&[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
-        let tasks: Vec<_> = (0..MAX_CALLS_PER_PEER).map(|_| take(&mut schedule)).collect();
-        assert_eq!(schedule.next(), Next::Wait);
-        schedule.end(tasks[2], Attempt::Settled);
-        take(&mut schedule);
-        assert_eq!(schedule.next(), Next::Wait);
+        let mut queue = queue(&[&[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
+        let tasks: Vec<_> = (0..MAX_CALLS_PER_PEER).map(|_| take(&mut queue)).collect();
+        assert_eq!(queue.next(), Next::Wait);
+        queue.end_call(tasks[2].peer, true);
+        take(&mut queue);
+        assert_eq!(queue.next(), Next::Wait);
     }
 
     #[test]
-    fn each_holder_is_asked_once_until_none_is_left() {
-        let mut schedule = schedule(1, &[&[0], &[0], &[0]]);
-        for (peer, left) in [(0, Left::Another), (1, Left::Another), (2, Left::None)] {
-            let task = take(&mut schedule);
-            assert_eq!(task, Task { name: 0, peer });
-            assert_eq!(schedule.end(task, Attempt::Denied), left);
+    fn nothing_is_done_before_it_is_committed() {
+        let mut queue = queue(&[&[0]]);
+        let task = take(&mut queue);
+        queue.end_call(task.peer, true);
+        assert_eq!(queue.next(), Next::Wait);
+        queue.finish(task.name, Outcome::Saved(1));
+        assert_eq!(queue.next(), Next::Done);
+    }
+
+    #[test]
+    fn each_source_is_asked_once_until_none_is_left() {
+        let mut queue = queue(&[&[0], &[0], &[0]]);
+        for (peer, remaining) in [(0, None), (1, None), (2, Some(Outcome::Failed))] {
+            let task = expect(&mut queue, 0, peer);
+            assert_eq!(refuse(&mut queue, &task), remaining);
         }
-        assert_eq!(schedule.next(), Next::Over);
+        assert_eq!(queue.next(), Next::Done);
     }
 
     #[test]
-    fn a_silent_peer_is_given_up_and_what_others_hold_goes_to_them() {
-        let mut schedule = schedule(5, &[&[0, 1, 2, 3, 4], &[3]]);
-        let first = take(&mut schedule);
-        assert_eq!(take(&mut schedule), Task { name: 3, peer: 1 });
-        assert_eq!(schedule.end(first, Attempt::Unanswered), Left::None);
-        assert!(schedule.give_up_silent(0).is_empty());
-        let second = take(&mut schedule);
-        assert_eq!(second, Task { name: 1, peer: 0 });
-        assert_eq!(schedule.end(second, Attempt::Unanswered), Left::None);
-        assert_eq!(schedule.give_up_silent(0), [2, 4]);
-        assert_eq!(schedule.end(Task { name: 3, peer: 1 }, Attempt::Denied), Left::None);
-        assert_eq!(schedule.next(), Next::Over);
+    fn what_all_call_a_directory_is_one() {
+        let mut queue = queue(&[&[0, 1], &[0, 1]]);
+        let mut remaining = Vec::new();
+        while let Next::Download(task) = queue.next() {
+            queue.end_call(task.peer, true);
+            remaining.push(queue.fail(&task, task.name == 0 || task.peer == 0));
+        }
+        assert_eq!(remaining, [None, None, Some(Outcome::Directory), Some(Outcome::Failed)]);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_answer_is_given_up_and_what_others_have_goes_to_them() {
+        let mut queue = queue(&[&[0, 1, 2, 3, 4], &[3]]);
+        let first = expect(&mut queue, 0, 0);
+        let other = expect(&mut queue, 3, 1);
+        assert_eq!(ignore(&mut queue, &first), (Some(Outcome::Failed), 0));
+        let second = expect(&mut queue, 1, 0);
+        assert_eq!(ignore(&mut queue, &second), (Some(Outcome::Failed), 2));
+        assert_eq!(queue.next(), Next::Wait);
+        assert_eq!(refuse(&mut queue, &other), Some(Outcome::Failed));
+        assert_eq!((queue.next(), queue.tally().open), (Next::Done, 0));
     }
 
     #[test]
     fn a_name_that_failed_is_asked_of_the_next_before_all_others() {
-        let mut schedule = schedule(6, &[&[0, 1, 2, 3, 4, 5], &[0, 1, 2, 3, 4, 5]]);
-        let first = take(&mut schedule);
-        assert_eq!(take(&mut schedule), Task { name: 1, peer: 1 });
-        assert_eq!(schedule.end(first, Attempt::Denied), Left::Another);
-        assert_eq!(take(&mut schedule), Task { name: 2, peer: 0 }, "peer 0 is free");
-        assert_eq!(schedule.end(Task { name: 1, peer: 1 }, Attempt::Settled), Left::None);
-        assert_eq!(take(&mut schedule), Task { name: 0, peer: 1 });
+        let mut queue = queue(&[&[0, 1, 2, 3, 4, 5], &[0, 1, 2, 3, 4, 5]]);
+        let first = expect(&mut queue, 0, 0);
+        let second = expect(&mut queue, 1, 1);
+        assert_eq!(refuse(&mut queue, &first), None);
+        expect(&mut queue, 2, 0);
+        succeed(&mut queue, &second);
+        expect(&mut queue, 0, 1);
     }
 
     #[test]
-    fn failures_take_no_memory() {
+    fn every_name_is_asked_of_everybody_when_all_refuse() {
         let (names, peers) = (200, 40);
         let held: Vec<usize> = (0..names).collect();
-        let mut schedule = schedule(names, &vec![&held[..]; peers]);
+        let mut queue = queue(&vec![&held[..]; peers]);
         let mut attempts = 0;
-        while let Next::Fetch(task) = schedule.next() {
-            schedule.end(task, Attempt::Denied);
+        while let Next::Download(task) = queue.next() {
+            refuse(&mut queue, &task);
             attempts += 1;
-            assert!(schedule.peers.iter().all(|peer| peer.queue.len() <= names));
         }
-        assert_eq!(attempts, names * peers);
-        assert_eq!(schedule.next(), Next::Over);
+        assert_eq!((attempts, queue.tally().open), (names * peers, 0));
     }
 
     #[test]
-    fn a_stopped_schedule_gives_nothing_and_counts_on() {
-        let mut schedule = schedule(3, &[&[0, 1, 2]]);
-        let (one, other) = (take(&mut schedule), take(&mut schedule));
-        schedule.stop();
-        assert_eq!(schedule.next(), Next::Over);
-        schedule.end(one, Attempt::Settled);
-        schedule.end(other, Attempt::Denied);
-        assert_eq!((schedule.next(), schedule.open()), (Next::Over, 1));
-    }
-
-    #[test]
-    fn a_reopened_name_is_asked_of_its_holders_again() {
-        let mut schedule = schedule(1, &[&[0]]);
-        let task = take(&mut schedule);
-        schedule.end(task, Attempt::Settled);
-        assert_eq!(schedule.next(), Next::Over);
-        schedule.reopen(0);
-        assert_eq!(take(&mut schedule), task);
+    fn what_found_no_room_has_one_more_round_alone() {
+        let mut queue = queue(&[&[0, 1, 2], &[1]]);
+        let (first, second) = (expect(&mut queue, 0, 0), expect(&mut queue, 1, 1));
+        for task in [&first, &second] {
+            queue.end_call(task.peer, true);
+            assert!(queue.postpone(task.name));
+        }
+        let third = expect(&mut queue, 2, 0);
+        assert_eq!(queue.next(), Next::Wait, "not before the others are done");
+        succeed(&mut queue, &third);
+        let again = expect(&mut queue, 1, 0);
+        assert_eq!(queue.next(), Next::Wait, "one at a time");
+        queue.end_call(again.peer, true);
+        assert!(!queue.postpone(again.name), "there is no third round");
+        queue.finish(again.name, Outcome::Failed);
+        let again = expect(&mut queue, 0, 0);
+        succeed(&mut queue, &again);
+        assert_eq!((queue.next(), queue.tally().open), (Next::Done, 0));
     }
 }

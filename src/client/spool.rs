@@ -1,9 +1,12 @@
-//! A file between its call and the directory.
+//! A file on its way from a peer to the directory.
 //!
-//! A small file waits in memory until the thread that settles comes to it, so that the next call goes out at once and
-//! one thread alone works in the directory. A large one goes into a partial file as it comes.
+//! A small file waits in memory until it is committed, so that the next call goes out at once and one thread alone works
+//! in the directory. A large one goes into a partial file as it comes.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    mem,
+};
 
 use crate::{
     download_dir::{DownloadDir, PartialFile},
@@ -14,43 +17,35 @@ use crate::{
 /// The most bytes of a file that waits in memory. At most two batches wait, which makes 2 MiB.
 const MAX_IN_MEMORY: usize = 16 << 10;
 
-/// A file that is being fetched. Nothing of it is in the directory before more bytes came than wait in memory, so a
+/// What has come of a file. Nothing of it is in the directory before more bytes came than may wait in memory, so a
 /// refusal leaves nothing there.
-pub(super) struct ActiveDownload<'a> {
-    arrivals: &'a DownloadDir,
+pub(super) struct SpooledDownload<'a> {
+    dir: &'a DownloadDir,
     progress: FileProgress,
-    content: SpooledDownload,
+    in_memory: Vec<u8>,
+    in_file: Option<PartialFile>,
 }
 
-/// What has come of a file.
-pub(super) enum SpooledDownload {
-    InMemory(Vec<u8>),
-    InFile(PartialFile),
-}
-
-impl<'a> ActiveDownload<'a> {
-    pub(super) fn new(arrivals: &'a DownloadDir, progress: FileProgress) -> Self {
-        Self { arrivals, progress, content: SpooledDownload::InMemory(Vec::new()) }
+impl<'a> SpooledDownload<'a> {
+    pub(super) fn new(dir: &'a DownloadDir, progress: FileProgress) -> Self {
+        Self { dir, progress, in_memory: Vec::new(), in_file: None }
     }
 
-    /// All that has come.
-    pub(super) fn into_spooled(self) -> SpooledDownload {
-        self.content
+    /// A partial file with all that has come.
+    pub(super) fn into_partial(self) -> io::Result<PartialFile> {
+        self.in_file.map_or_else(|| self.dir.create_with(&self.in_memory), Ok)
     }
 }
 
-impl Write for ActiveDownload<'_> {
+impl Write for SpooledDownload<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let SpooledDownload::InMemory(before) = &mut self.content
-            && before.len() + bytes.len() > MAX_IN_MEMORY
-        {
-            let mut partial = self.arrivals.create()?;
-            partial.write_all(before)?;
-            self.content = SpooledDownload::InFile(partial);
+        if self.in_file.is_none() && self.in_memory.len() + bytes.len() > MAX_IN_MEMORY {
+            let file = self.in_file.insert(self.dir.create()?);
+            file.write_all(&mem::take(&mut self.in_memory))?;
         }
-        let written = match &mut self.content {
-            SpooledDownload::InMemory(before) => before.write(bytes)?,
-            SpooledDownload::InFile(partial) => partial.write(bytes)?,
+        let written = match &mut self.in_file {
+            Some(file) => file.write(bytes)?,
+            None => self.in_memory.write(bytes)?,
         };
         self.progress.advance(written);
         Ok(written)
@@ -61,18 +56,8 @@ impl Write for ActiveDownload<'_> {
     }
 }
 
-impl DownloadSink for ActiveDownload<'_> {
+impl DownloadSink for SpooledDownload<'_> {
     fn expect(&mut self, bytes: u64) {
         self.progress.expect(bytes);
-    }
-}
-
-impl SpooledDownload {
-    /// A file with this content that waits for its name.
-    pub(super) fn into_partial(self, arrivals: &DownloadDir) -> io::Result<PartialFile> {
-        match self {
-            Self::InFile(partial) => Ok(partial),
-            Self::InMemory(bytes) => arrivals.create_with(&bytes),
-        }
     }
 }
