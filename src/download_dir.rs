@@ -6,7 +6,6 @@
 //! needs no partial name where the system knows files without any.
 
 use std::{
-    ffi::OsString,
     fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Write},
     os::unix::fs::MetadataExt,
@@ -25,7 +24,7 @@ use tempfile::{Builder, NamedTempFile};
 use crate::file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
 
 /// The most files in one batch to settle. Each holds a descriptor until then, and one batch is collected while another
-/// is settled: two of them and the sockets fit into 256 descriptors, the smallest usual limit (macOS).
+/// is committed: two of them and the sockets fit into 256 descriptors, the smallest usual limit (macOS).
 pub(crate) const MAX_BATCH: usize = 64;
 
 /// How many files of a batch are synced at once: journalling file systems serve several waiting syncs with one commit.
@@ -46,18 +45,18 @@ pub(crate) struct DownloadDir {
     /// The directory itself, for syncing; kept open lest that fail for want of descriptors.
     handle: File,
     /// How files without a name get one here, if they can be made at all.
-    naming: Option<Naming>,
+    link_method: Option<LinkMethod>,
     /// Whether the last batch had to wait for its first sync.
     syncs_slowly: AtomicBool,
 }
 
 /// What became of a file that was to be saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub(crate) enum Committed {
     /// The file is whole under its name, and the name is on the disk.
     Saved,
     /// Something appeared under the name meanwhile and stays; ours was dropped.
-    Taken,
+    AlreadyExists,
 }
 
 impl DownloadDir {
@@ -65,46 +64,42 @@ impl DownloadDir {
     ///
     /// Fails unless it is a directory that can be read and written: a file is made and removed again to know that.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let mut arrivals = Self::look(dir)?;
-        arrivals.reclaim()?;
-        arrivals.begin()?;
-        arrivals.naming = [Naming::ByDescriptor, Naming::ByProc].into_iter().find(|naming| arrivals.tries(*naming));
-        Ok(arrivals)
+        let mut downloads = Self::read_only(dir)?;
+        downloads.remove_stale_partials()?;
+        downloads.create()?;
+        downloads.link_method = [LinkMethod::ByDescriptor, LinkMethod::ByProc]
+            .into_iter()
+            .find(|link_method| downloads.supports(*link_method));
+        Ok(downloads)
     }
 
     /// A directory in which nothing is to arrive: it is only looked at, and not touched.
-    pub(crate) fn look(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn read_only(dir: &Path) -> io::Result<Self> {
         // First, because opening what is no directory can block.
         fs::read_dir(dir)?;
         let (dir, handle) = (std::path::absolute(dir)?, File::open(dir)?);
-        Ok(Self { dir, handle, naming: None, syncs_slowly: AtomicBool::new(false) })
+        Ok(Self { dir, handle, link_method: None, syncs_slowly: AtomicBool::new(false) })
     }
 
     /// Whether something of whatever kind stands under the name, a dangling symbolic link too.
-    pub(crate) fn holds(&self, name: &FileName) -> bool {
+    pub(crate) fn contains(&self, name: &FileName) -> bool {
         statat(&self.handle, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// The names of all that stands in the directory, but for partial files.
-    pub(crate) fn names(&self) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
-        let names = fs::read_dir(&self.dir)?.map(|entry| entry.map(|entry| entry.file_name()));
-        Ok(names.filter(|name| !name.as_ref().is_ok_and(|name| name.to_str().is_some_and(file_name::is_partial))))
-    }
-
     /// Makes an empty partial file of the mode that the umask gives.
-    pub(crate) fn begin(&self) -> io::Result<Partial> {
-        self.partial(create_locked).map(Partial::Named)
+    pub(crate) fn create(&self) -> io::Result<PartialFile> {
+        self.partial(create_locked).map(PartialFile::Named)
     }
 
     /// Makes a partial file with this content. It has no name if that can be: then there is nothing to lock and to
     /// reclaim, and it costs half.
-    pub(crate) fn begin_with(&self, content: &[u8]) -> io::Result<Partial> {
-        let mut partial = match self.naming {
+    pub(crate) fn create_with(&self, content: &[u8]) -> io::Result<PartialFile> {
+        let mut partial = match self.link_method {
             // In a directory that is gone the system's own error says something else.
-            Some(_) => nameless::create(&self.handle)
-                .or_else(|error| self.look_again().and(Err(error)))
-                .map(Partial::Nameless)?,
-            None => self.begin()?,
+            Some(_) => anonymous::create(&self.handle)
+                .or_else(|error| self.check_unmoved().and(Err(error)))
+                .map(PartialFile::Anonymous)?,
+            None => self.create()?,
         };
         partial.write_all(content)?;
         Ok(partial)
@@ -118,9 +113,9 @@ impl DownloadDir {
     }
 
     /// Whether a file can be made without a name here and then get one.
-    fn tries(&self, naming: Naming) -> bool {
-        nameless::create(&self.handle)
-            .is_ok_and(|file| self.partial(|path| nameless::link(&file, naming, &self.handle, path)).is_ok())
+    fn supports(&self, link_method: LinkMethod) -> bool {
+        anonymous::create(&self.handle)
+            .is_ok_and(|file| self.partial(|path| anonymous::link(&file, link_method, &self.handle, path)).is_ok())
     }
 
     /// Makes a batch durable and visible, with a result for each file in the given order.
@@ -128,16 +123,14 @@ impl DownloadDir {
     /// The content of all is synced, then each gets its name, then the directory is synced once. A file whose result
     /// is an error is gone, unless only the last step failed: then it is whole under its name, but power loss may
     /// take it. Callers keep to [`MAX_BATCH`].
-    pub(crate) fn settle(&self, batch: Vec<(FileName, Partial)>) -> Vec<(FileName, io::Result<Settled>)> {
+    pub(crate) fn commit_batch(&self, batch: Vec<(FileName, PartialFile)>) -> Vec<io::Result<Committed>> {
         let files: Vec<&File> = batch.iter().map(|(_, partial)| partial.file()).collect();
         let synced = self.sync_contents(&files);
-        let settle_one = |((name, partial), synced): ((FileName, Partial), io::Result<()>)| {
-            let settled = synced.and_then(|()| self.publish(&name, partial));
-            (name, settled)
-        };
-        let mut results: Vec<_> = batch.into_iter().zip(synced).map(settle_one).collect();
-        let saved = results.iter_mut().map(|(_, result)| result).filter(|result| matches!(result, Ok(Settled::Saved)));
-        let mut saved = saved.peekable();
+        let mut results = Vec::with_capacity(batch.len());
+        for ((name, partial), synced) in batch.into_iter().zip(synced) {
+            results.push(synced.and_then(|()| self.publish(&name, partial)));
+        }
+        let mut saved = results.iter_mut().filter(|result| matches!(result, Ok(Committed::Saved))).peekable();
         if saved.peek().is_some()
             && let Err(error) = self.sync_names()
         {
@@ -147,19 +140,21 @@ impl DownloadDir {
     }
 
     /// Gives a synced file its name, where nothing has it.
-    fn publish(&self, name: &FileName, partial: Partial) -> io::Result<Settled> {
-        let named = match (partial, self.naming) {
-            (Partial::Nameless(file), Some(naming)) => {
-                nameless::link(&file, naming, &self.handle, Path::new(name.as_str()))
+    fn publish(&self, name: &FileName, partial: PartialFile) -> io::Result<Committed> {
+        let named = match (partial, self.link_method) {
+            (PartialFile::Anonymous(file), Some(link_method)) => {
+                anonymous::link(&file, link_method, &self.handle, Path::new(name.as_str()))
             }
-            (Partial::Nameless(_), None) => unreachable!("files without a name are made only where they can get one"),
-            (Partial::Named(file), _) => {
+            (PartialFile::Anonymous(_), None) => {
+                unreachable!("files without a name are made only where they can get one")
+            }
+            (PartialFile::Named(file), _) => {
                 file.persist_noclobber(self.dir.join(name.as_str())).map(drop).map_err(|refused| refused.error)
             }
         };
         match named {
-            Ok(()) => Ok(Settled::Saved),
-            Err(refused) if refused.kind() == ErrorKind::AlreadyExists => Ok(Settled::Taken),
+            Ok(()) => Ok(Committed::Saved),
+            Err(refused) if refused.kind() == ErrorKind::AlreadyExists => Ok(Committed::AlreadyExists),
             Err(refused) => Err(refused),
         }
     }
@@ -190,7 +185,7 @@ impl DownloadDir {
 
     /// Syncs the directory, and with it all names that files got.
     fn sync_names(&self) -> io::Result<()> {
-        self.look_again()?;
+        self.check_unmoved()?;
         match self.handle.sync_all() {
             // Some network and FUSE file systems know no sync of directories; there is nothing to wait for then.
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
@@ -199,7 +194,7 @@ impl DownloadDir {
     }
 
     /// Fails if the directory is no longer where it was.
-    fn look_again(&self) -> io::Result<()> {
+    fn check_unmoved(&self) -> io::Result<()> {
         if is_same(&fs::metadata(&self.dir)?, &self.handle.metadata()?) {
             Ok(())
         } else {
@@ -208,7 +203,7 @@ impl DownloadDir {
     }
 
     /// Removes what killed clients left. One that cannot be removed, another user's say, does no harm.
-    fn reclaim(&self) -> io::Result<()> {
+    fn remove_stale_partials(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             if entry.file_name().to_str().is_some_and(file_name::is_partial) {
@@ -222,21 +217,21 @@ impl DownloadDir {
 /// A file that is not whole yet. Dropped, it is gone.
 ///
 /// Pieces go straight to the file: hand over large ones.
-pub(crate) enum Partial {
+pub(crate) enum PartialFile {
     Named(NamedTempFile),
-    Nameless(File),
+    Anonymous(File),
 }
 
-impl Partial {
+impl PartialFile {
     fn file(&self) -> &File {
         match self {
             Self::Named(file) => file.as_file(),
-            Self::Nameless(file) => file,
+            Self::Anonymous(file) => file,
         }
     }
 }
 
-impl Write for Partial {
+impl Write for PartialFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Not through `NamedTempFile`, which would put the path into every error.
         self.file().write(bytes)
@@ -249,7 +244,7 @@ impl Write for Partial {
 
 /// How a file without a name gets one.
 #[derive(Clone, Copy, Debug)]
-enum Naming {
+enum LinkMethod {
     /// By its descriptor: since Linux 6.10, and before for root alone.
     ByDescriptor,
     /// By the link to it in `/proc`.
@@ -257,14 +252,14 @@ enum Naming {
 }
 
 #[cfg(target_os = "linux")]
-mod nameless {
+mod anonymous {
     //! Files without a name.
 
     use std::os::fd::AsRawFd;
 
     use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
 
-    use super::{File, Naming, Path, io};
+    use super::{File, LinkMethod, Path, io};
 
     /// Makes a file in `dir` of the mode that the umask gives.
     pub(super) fn create(dir: &File) -> io::Result<File> {
@@ -273,10 +268,10 @@ mod nameless {
     }
 
     /// Gives it a name in `dir`, unless something has that.
-    pub(super) fn link(file: &File, naming: Naming, dir: &File, name: &Path) -> io::Result<()> {
-        match naming {
-            Naming::ByDescriptor => linkat(file, "", dir, name, AtFlags::EMPTY_PATH)?,
-            Naming::ByProc => {
+    pub(super) fn link(file: &File, link_method: LinkMethod, dir: &File, name: &Path) -> io::Result<()> {
+        match link_method {
+            LinkMethod::ByDescriptor => linkat(file, "", dir, name, AtFlags::EMPTY_PATH)?,
+            LinkMethod::ByProc => {
                 linkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), dir, name, AtFlags::SYMLINK_FOLLOW)?;
             }
         }
@@ -285,16 +280,16 @@ mod nameless {
 }
 
 #[cfg(not(target_os = "linux"))]
-mod nameless {
+mod anonymous {
     //! There are no files without a name.
 
-    use super::{ErrorKind, File, Naming, Path, io};
+    use super::{ErrorKind, File, LinkMethod, Path, io};
 
     pub(super) fn create(_: &File) -> io::Result<File> {
         Err(ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn link(_: &File, _: Naming, _: &File, _: &Path) -> io::Result<()> {
+    pub(super) fn link(_: &File, _: LinkMethod, _: &File, _: &Path) -> io::Result<()> {
         Err(ErrorKind::Unsupported.into())
     }
 }

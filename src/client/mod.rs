@@ -1,14 +1,28 @@
-//! The walk: who is there, who has what, and fetching what matches and is not here yet.
+//! One run of the client: who is there, who has what, and downloading what matches and is not here yet.
+//!
+//! The walk of one download:
+//!
+//! 1. `mod.rs`, [`run`]: opens the directory, does all that follows, and makes the exit status of it.
+//! 2. `mod.rs`, `exchange_peers`: asks the given server for its peer list.
+//! 3. `listing.rs`, `ask`: asks all peers for what matches, each name checked by `Calls::check`.
+//! 4. `collector.rs`, `ListingCollector::add`: collects the names, in bounded memory.
+//! 5. `index.rs`, `FileIndex::join`: one name for all who list it.
+//! 6. `queue.rs`, `DownloadQueue::next`: the next name, and the peer to ask for it.
+//! 7. `download.rs`, `Downloads::work`: a job calls that peer, by `PeerClient::download`.
+//! 8. `spool.rs`, `SpooledDownload::write`: what comes goes into memory or into a partial file.
+//! 9. `download.rs`, `Downloads::commit`: `DownloadDir::commit_batch` syncs, names and syncs again.
+//! 10. `output.rs`, `print_names`: the name is printed.
 //!
 //! One bad peer or file never ends the run. What is lost, and only that, makes the exit status 1: the peer list or the
 //! listing of the server that was named, a file that was listed and is not here at the end, or a fault of this side.
 
-mod arriving;
-mod catalogue;
-mod downloads;
-mod listings;
-mod results;
-mod schedule;
+mod collector;
+mod download;
+mod index;
+mod listing;
+mod output;
+mod queue;
+mod spool;
 
 use std::{
     process::ExitCode,
@@ -31,36 +45,44 @@ use crate::{
     signals,
 };
 
-use downloads::Downloads;
-use listings::Listings;
+use download::Downloads;
+use listing::Listings;
+use queue::{DownloadQueue, MAX_CALLS_PER_PEER};
 
-/// Fetches what the command line asks for; the exit status says whether all of it is here.
+/// What all steps of a run know.
+struct Run<'a> {
+    client: &'a PeerClient,
+    dir: &'a DownloadDir,
+    options: &'a cli::Client,
+    interruption: &'a Interruption,
+    peers: &'a [PeerUrl],
+}
+
+/// Downloads what the command line asks for; the exit status says whether all of it is here.
 pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode, Error> {
-    let dir = &options.common.dir;
-    let arrivals = if options.list { DownloadDir::look(dir) } else { DownloadDir::open(dir) };
-    let arrivals = arrivals.map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
-    let client = PeerClient::new(password, options.common.timeout, schedule::MAX_CALLS_PER_PEER);
-    let interruption = Interruption::watch(&client)?;
-    let peers = match ask_for_peers(&client, &options.url) {
+    let path = &options.common.dir;
+    let dir = if options.list { DownloadDir::read_only(path) } else { DownloadDir::open(path) };
+    let dir = &dir.map_err(|cause| Error::Directory { path: path.clone(), cause })?;
+    let client = &PeerClient::new(password, options.common.timeout, MAX_CALLS_PER_PEER);
+    let interruption = &Interruption::watch(client)?;
+    let peers = match exchange_peers(client, &options.url) {
         Err(_) if interruption.has_come() => {
             log::info!("interrupted");
             return Ok(interruption.exit_code());
         }
         peers => peers?,
     };
-    let listings = Listings::ask(&client, peers.as_slice(), &options.url, &options.pattern, &interruption);
+    let run = Run { client, dir, options, interruption, peers: peers.as_slice() };
+    let Listings { index, is_first_lost } = listing::ask(&run);
     if options.list && !interruption.has_come() {
-        listings.print(&arrivals, peers.as_slice()).map_err(Error::Output)?;
-        return Ok(ExitCode::from(u8::from(listings.is_first_lost)));
+        output::print_index(&run, &index).map_err(Error::Output)?;
+        return Ok(ExitCode::from(u8::from(is_first_lost)));
     }
-    let is_first_lost = listings.is_first_lost;
-    let missing = listings.missing(&arrivals, peers.as_slice().len());
-    let is_nothing = missing.schedule.len() + missing.here == 0 && !is_first_lost;
-    if is_nothing && is_like_glob(options.pattern.as_str()) {
+    if index.len() == 0 && !is_first_lost && is_like_glob(options.pattern.as_str()) {
         log::warn!("PATTERN is a regular expression, in which * repeats what stands before it; .* is anything");
     }
-    let downloads = Downloads::new(&client, peers.as_slice(), &arrivals, &interruption, missing);
-    let is_complete = downloads.run(options.jobs.into());
+    let queue = DownloadQueue::new(index, run.peers.len(), |name| !dir.contains(name));
+    let is_complete = Downloads::new(&run, queue).run(options.jobs.into());
     if interruption.has_come() {
         return Ok(interruption.exit_code());
     }
@@ -74,18 +96,18 @@ fn is_like_glob(pattern: &str) -> bool {
         .any(|(at, _)| pattern[..at].ends_with(|before: char| before.is_alphanumeric() || "_-".contains(before)))
 }
 
-/// The peers of which the first server knows, itself among them.
-fn ask_for_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Error> {
+/// The peers that the first server knows, itself among them.
+fn exchange_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Error> {
     let asked = first.clone();
-    let spinner = Spinner::start(move || format!("waiting for {asked} to name its peers"));
-    let told = client.merge(first, []).map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
-    drop(spinner);
+    let _spinner = Spinner::start(move || format!("waiting for {asked} to name its peers"));
+    let known = client.exchange_peers(first, []);
+    let known = known.map_err(|failure| Error::PeerList { peer: first.clone(), failure })?;
     let mut peers = PeerList::default();
-    if !told.iter().any(|peer| peer == first.as_str()) {
+    if !known.iter().any(|peer| peer == first.as_str()) {
         // The original is not on its own list before another peer has told it of itself.
         peers.add(first.clone());
     }
-    let ignored = peers.merge(told.iter().map(String::as_str));
+    let ignored = peers.merge(known.iter().map(String::as_str));
     if ignored > 0 {
         let ignored = format::count(ignored, "peer");
         log::warn!("ignored {ignored} of which {first} told: no http://HOST:PORT, or too many");
@@ -94,15 +116,16 @@ fn ask_for_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Error
 }
 
 /// Whether the user wants the run to end, and with which status it ends then.
-pub(crate) struct Interruption(Arc<AtomicU8>);
+struct Interruption(Arc<AtomicU8>);
 
 impl Interruption {
     /// From now on a signal ends all calls, which ends the run.
     fn watch(client: &PeerClient) -> Result<Self, Error> {
         let status = Arc::new(AtomicU8::new(0));
-        let (theirs, client) = (Arc::clone(&status), client.clone());
+        let watched = Arc::clone(&status);
+        let client = client.clone();
         signals::watch(move |status| {
-            theirs.store(status, Ordering::Relaxed);
+            watched.store(status, Ordering::Relaxed);
             client.shut_down();
             // A terminal that takes no output must not hold up the end.
             let _ = thread::Builder::new().name("progress".to_owned()).spawn(progress::clear);

@@ -18,26 +18,26 @@ fn open(dir: &TempDir) -> DownloadDir {
     DownloadDir::open(dir.path()).unwrap()
 }
 
-fn partial(arrivals: &DownloadDir, content: &[u8]) -> Partial {
-    let mut partial = arrivals.begin().unwrap();
+fn partial(downloads: &DownloadDir, content: &[u8]) -> PartialFile {
+    let mut partial = downloads.create().unwrap();
     partial.write_all(content).unwrap();
     partial
 }
 
 /// The directory as it is where files without a name can be made, in one way or the other, and where they cannot.
 fn ways(dir: &TempDir) -> Vec<DownloadDir> {
-    let with = |naming| DownloadDir { naming, ..open(dir) };
-    let nameless = [Naming::ByDescriptor, Naming::ByProc].into_iter().filter(|naming| with(None).tries(*naming));
-    nameless.map(Some).chain([None]).map(with).collect()
+    let with = |link_method| DownloadDir { link_method, ..open(dir) };
+    let anonymous = [LinkMethod::ByDescriptor, LinkMethod::ByProc]
+        .into_iter()
+        .filter(|link_method| with(None).supports(*link_method));
+    anonymous.map(Some).chain([None]).map(with).collect()
 }
 
 /// Saves one file whose content is known at once.
-fn save(arrivals: &DownloadDir, text: &str, content: &[u8]) -> io::Result<Settled> {
-    let mut results = arrivals.settle(vec![(name(text), arrivals.begin_with(content)?)]);
+fn save(downloads: &DownloadDir, text: &str, content: &[u8]) -> io::Result<Committed> {
+    let mut results = downloads.commit_batch(vec![(name(text), downloads.create_with(content)?)]);
     assert_eq!(results.len(), 1);
-    let (settled_name, result) = results.remove(0);
-    assert_eq!(settled_name.as_str(), text);
-    result
+    results.remove(0)
 }
 
 fn entries(dir: &TempDir) -> Vec<String> {
@@ -48,11 +48,11 @@ fn entries(dir: &TempDir) -> Vec<String> {
 fn a_saved_file_is_whole_and_alone_under_its_name() {
     let dir = tempdir().unwrap();
     let content: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
-    for arrivals in ways(&dir) {
-        assert_eq!(save(&arrivals, "a b", &content).unwrap(), Settled::Saved);
-        assert_eq!(save(&arrivals, "empty", b"").unwrap(), Settled::Saved);
-        assert_eq!(fs::read(dir.path().join("a b")).unwrap(), content, "{:?}", arrivals.naming);
-        assert_eq!(entries(&dir), ["a b", "empty"], "{:?}", arrivals.naming);
+    for downloads in ways(&dir) {
+        assert_eq!(save(&downloads, "a b", &content).unwrap(), Committed::Saved);
+        assert_eq!(save(&downloads, "empty", b"").unwrap(), Committed::Saved);
+        assert_eq!(fs::read(dir.path().join("a b")).unwrap(), content, "{:?}", downloads.link_method);
+        assert_eq!(entries(&dir), ["a b", "empty"], "{:?}", downloads.link_method);
         for name in ["a b", "empty"] {
             fs::remove_file(dir.path().join(name)).unwrap();
         }
@@ -64,10 +64,10 @@ fn a_saved_file_has_the_mode_of_any_new_file() {
     let dir = tempdir().unwrap();
     File::create(dir.path().join("ordinary")).unwrap();
     let mode = |name: &str| dir.path().join(name).metadata().unwrap().mode();
-    for (index, arrivals) in ways(&dir).into_iter().enumerate() {
+    for (index, downloads) in ways(&dir).into_iter().enumerate() {
         let name = index.to_string();
-        save(&arrivals, &name, b"x").unwrap();
-        assert_eq!(mode(&name), mode("ordinary"), "{:?}", arrivals.naming);
+        save(&downloads, &name, b"x").unwrap();
+        assert_eq!(mode(&name), mode("ordinary"), "{:?}", downloads.link_method);
     }
 }
 
@@ -75,19 +75,19 @@ fn a_saved_file_has_the_mode_of_any_new_file() {
 #[test]
 fn a_file_whose_content_is_known_has_no_partial_name() {
     let dir = tempdir().unwrap();
-    let arrivals = open(&dir);
-    let Some(naming) = arrivals.naming else { return eprintln!("SKIPPED: no files without a name here") };
-    let nameless = arrivals.begin_with(b"content").unwrap();
-    assert_eq!(entries(&dir), [""; 0], "{naming:?}");
-    drop(nameless);
-    assert_eq!(entries(&dir), [""; 0], "{naming:?}");
+    let downloads = open(&dir);
+    let Some(link_method) = downloads.link_method else { return eprintln!("SKIPPED: no files without a name here") };
+    let anonymous = downloads.create_with(b"content").unwrap();
+    assert_eq!(entries(&dir), [""; 0], "{link_method:?}");
+    drop(anonymous);
+    assert_eq!(entries(&dir), [""; 0], "{link_method:?}");
 }
 
 #[test]
 fn a_partial_file_has_a_name_that_is_never_shared_and_goes_when_dropped() {
     let dir = tempdir().unwrap();
-    let arrivals = open(&dir);
-    let partial = partial(&arrivals, b"half");
+    let downloads = open(&dir);
+    let partial = partial(&downloads, b"half");
     let names = entries(&dir);
     assert!(names.len() == 1 && file_name::is_partial(&names[0]), "{names:?}");
     drop(partial);
@@ -122,9 +122,9 @@ fn a_living_clients_partial_file_is_not_reclaimed() {
     let partial = partial(&first, b"going on");
     let second = open(&dir);
     assert_eq!(entries(&dir).len(), 1);
-    assert_eq!(save(&second, "other", b"").unwrap(), Settled::Saved);
-    let results = first.settle(vec![(name("mine"), partial)]);
-    assert!(matches!(results[0].1, Ok(Settled::Saved)), "{results:?}");
+    assert_eq!(save(&second, "other", b"").unwrap(), Committed::Saved);
+    let results = first.commit_batch(vec![(name("mine"), partial)]);
+    assert!(matches!(results[0], Ok(Committed::Saved)), "{results:?}");
     assert_eq!(fs::read(dir.path().join("mine")).unwrap(), b"going on");
     assert_eq!(entries(&dir), ["mine", "other"]);
 }
@@ -133,7 +133,7 @@ fn a_living_clients_partial_file_is_not_reclaimed() {
 fn no_file_is_lost_to_clients_that_open_meanwhile() {
     const FILES: usize = 300;
     let dir = tempdir().unwrap();
-    let arrivals = open(&dir);
+    let downloads = open(&dir);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let reclaim = || {
@@ -143,12 +143,12 @@ fn no_file_is_lost_to_clients_that_open_meanwhile() {
         };
         let reclaimers = [scope.spawn(reclaim), scope.spawn(reclaim)];
         let texts = (0..FILES).map(|number| number.to_string());
-        let results: Vec<_> = texts.map(|text| save(&arrivals, &text, text.as_bytes())).collect();
+        let results: Vec<_> = texts.map(|text| save(&downloads, &text, text.as_bytes())).collect();
         done.store(true, Ordering::Relaxed);
         for reclaimer in reclaimers {
             reclaimer.join().unwrap();
         }
-        assert!(results.iter().all(|result| matches!(result, Ok(Settled::Saved))), "{results:?}");
+        assert!(results.iter().all(|result| matches!(result, Ok(Committed::Saved))), "{results:?}");
     });
     open(&dir);
     assert_eq!(entries(&dir).len(), FILES);
@@ -161,7 +161,7 @@ fn no_file_is_lost_to_clients_that_open_meanwhile() {
 fn whatever_stands_under_the_name_stays_as_it_is() {
     let dir = tempdir().unwrap();
     let outside = tempdir().unwrap();
-    let arrivals = open(&dir);
+    let downloads = open(&dir);
     let at = |name: &str| dir.path().join(name);
     fs::write(at("file"), b"theirs").unwrap();
     fs::create_dir(at("directory")).unwrap();
@@ -170,12 +170,17 @@ fn whatever_stands_under_the_name_stays_as_it_is() {
     symlink("file", at("link")).unwrap();
     let before = entries(&dir);
     for text in &before {
-        assert!(arrivals.holds(&name(text)), "{text}");
-        for arrivals in ways(&dir) {
-            assert_eq!(save(&arrivals, text, b"ours").unwrap(), Settled::Taken, "{text} {:?}", arrivals.naming);
+        assert!(downloads.contains(&name(text)), "{text}");
+        for downloads in ways(&dir) {
+            assert_eq!(
+                save(&downloads, text, b"ours").unwrap(),
+                Committed::AlreadyExists,
+                "{text} {:?}",
+                downloads.link_method
+            );
         }
     }
-    assert!(!arrivals.holds(&name("nothing")));
+    assert!(!downloads.contains(&name("nothing")));
     assert_eq!(entries(&dir), before);
     assert_eq!(fs::read(at("file")).unwrap(), b"theirs");
     assert!(at("directory").symlink_metadata().unwrap().is_dir());
@@ -188,36 +193,33 @@ fn whatever_stands_under_the_name_stays_as_it_is() {
 #[test]
 fn a_batch_has_a_result_for_each_file_in_order() {
     let dir = tempdir().unwrap();
-    let arrivals = open(&dir);
+    let downloads = open(&dir);
     fs::write(dir.path().join("7"), b"theirs").unwrap();
     let mut batch: Vec<_> = (0..MAX_BATCH - 1)
         .map(|number| number.to_string())
-        .map(|text| (name(&text), partial(&arrivals, text.as_bytes())))
+        .map(|text| (name(&text), partial(&downloads, text.as_bytes())))
         .collect();
-    batch.push((name("3"), partial(&arrivals, b"the second of this name")));
-    for (number, (settled_name, result)) in arrivals.settle(batch).into_iter().enumerate() {
-        let (text, settled) = match number {
-            7 => (String::from("7"), Settled::Taken),
-            63 => (String::from("3"), Settled::Taken),
-            _ => (number.to_string(), Settled::Saved),
-        };
-        assert_eq!((settled_name.as_str(), result.unwrap()), (text.as_str(), settled));
+    batch.push((name("3"), partial(&downloads, b"the second of this name")));
+    for (number, result) in downloads.commit_batch(batch).into_iter().enumerate() {
+        let is_taken = number == 7 || number == 63;
+        let committed = if is_taken { Committed::AlreadyExists } else { Committed::Saved };
+        assert_eq!(result.unwrap(), committed, "{number}");
     }
     assert_eq!(fs::read(dir.path().join("3")).unwrap(), b"3");
     assert_eq!(fs::read(dir.path().join("7")).unwrap(), b"theirs");
     assert_eq!(entries(&dir).len(), MAX_BATCH - 1);
-    assert!(arrivals.settle(Vec::new()).is_empty());
+    assert!(downloads.commit_batch(Vec::new()).is_empty());
 }
 
 #[test]
 fn a_batch_is_synced_by_many_threads_where_syncing_is_slow() {
     let dir = tempdir().unwrap();
-    let arrivals = open(&dir);
-    arrivals.syncs_slowly.store(true, Ordering::Relaxed);
+    let downloads = open(&dir);
+    downloads.syncs_slowly.store(true, Ordering::Relaxed);
     let texts: Vec<String> = (0..MAX_BATCH).map(|number| number.to_string()).collect();
-    let batch = texts.iter().map(|text| (name(text), partial(&arrivals, text.as_bytes()))).collect();
-    for ((settled_name, result), text) in arrivals.settle(batch).into_iter().zip(&texts) {
-        assert_eq!((settled_name.as_str(), result.unwrap()), (text.as_str(), Settled::Saved));
+    let batch = texts.iter().map(|text| (name(text), partial(&downloads, text.as_bytes()))).collect();
+    for (result, text) in downloads.commit_batch(batch).into_iter().zip(&texts) {
+        assert_eq!(result.unwrap(), Committed::Saved, "{text}");
         assert_eq!(fs::read_to_string(dir.path().join(text)).unwrap(), *text);
     }
     assert_eq!(entries(&dir).len(), MAX_BATCH);
@@ -237,14 +239,14 @@ fn only_a_directory_can_be_opened() {
 #[test]
 fn a_directory_that_vanished_is_an_error_of_each_file() {
     let dir = tempdir().unwrap();
-    let arrivals = open(&dir);
-    let partial = partial(&arrivals, b"x");
+    let downloads = open(&dir);
+    let partial = partial(&downloads, b"x");
     fs::remove_dir_all(&dir).unwrap();
-    assert_eq!(arrivals.begin().err().unwrap().kind(), ErrorKind::NotFound);
-    let results = arrivals.settle(vec![(name("a"), partial)]);
-    assert_eq!(results[0].1.as_ref().unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(!arrivals.holds(&name("a")));
+    assert_eq!(downloads.create().err().unwrap().kind(), ErrorKind::NotFound);
+    let results = downloads.commit_batch(vec![(name("a"), partial)]);
+    assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(!downloads.contains(&name("a")));
     fs::create_dir(&dir).unwrap();
-    let error = save(&arrivals, "a", b"x").unwrap_err();
+    let error = save(&downloads, "a", b"x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "a name in another directory was not synced");
 }

@@ -4,7 +4,7 @@
 //! which for lists has a limit too. Nothing is followed (redirects), unpacked (gzip) or sent through a proxy: a peer
 //! answers itself or not at all.
 
-mod silence;
+mod stall_timeout;
 
 use std::{
     io::{self, BufReader, Read, Write},
@@ -23,13 +23,13 @@ use ureq::{
 
 use crate::{auth::Password, error::CallError, fd_limit, file_name::FileName, peer::PeerUrl, protocol};
 
-use silence::{Addresses, Answer, Call, SilenceLimit};
+use stall_timeout::{CachingResolver, Call, ResponseBody, StallTimeout};
 
 /// Idle connections kept over all peers; each is a descriptor here and a place there.
 const MAX_IDLE: usize = 64;
 
 /// A peer list or a listing must be whole within so many silence limits: nothing else goes on before it is.
-const SILENCES_FOR_A_LIST: u32 = 4;
+const TIMEOUTS_FOR_A_LIST: u32 = 4;
 
 /// The most bytes of an answer's head.
 const MAX_HEAD_BYTES: usize = 16 << 10;
@@ -59,13 +59,13 @@ pub(crate) struct PeerClient {
     /// Whether all calls were ended.
     is_over: Arc<AtomicBool>,
     password: Password,
-    silence: Duration,
+    stall_timeout: Duration,
 }
 
 impl PeerClient {
     /// Calls with this password; a peer may be silent for so long. So many connections to one peer are kept for
     /// further calls, and none is kept for 0.
-    pub(crate) fn new(password: Password, silence: Duration, kept_per_peer: usize) -> Self {
+    pub(crate) fn new(password: Password, stall_timeout: Duration, idle_per_peer: usize) -> Self {
         let config = Agent::config_builder()
             .proxy(None)
             .http_status_as_error(false)
@@ -73,21 +73,27 @@ impl PeerClient {
             .max_redirects_will_error(false)
             .user_agent(concat!("tinyp2p/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("")
-            .timeout_resolve(Some(silence))
-            .timeout_connect(Some(silence))
+            .timeout_resolve(Some(stall_timeout))
+            .timeout_connect(Some(stall_timeout))
             .max_response_header_size(MAX_HEAD_BYTES)
             .input_buffer_size(INPUT_BYTES)
             .output_buffer_size(OUTPUT_BYTES)
-            .max_idle_connections(if kept_per_peer == 0 { 0 } else { MAX_IDLE.min(fd_limit::available() / 4) })
-            .max_idle_connections_per_host(kept_per_peer)
+            .max_idle_connections(if idle_per_peer == 0 { 0 } else { MAX_IDLE.min(fd_limit::available() / 4) })
+            .max_idle_connections_per_host(idle_per_peer)
             .build();
         let is_over = Arc::new(AtomicBool::new(false));
-        let connector = TcpConnector::default().chain(SilenceLimit { limit: silence, is_over: Arc::clone(&is_over) });
-        Self { agent: Agent::with_parts(config, connector, Addresses::default()), is_over, password, silence }
+        let connector =
+            TcpConnector::default().chain(StallTimeout { limit: stall_timeout, is_over: Arc::clone(&is_over) });
+        Self {
+            agent: Agent::with_parts(config, connector, CachingResolver::default()),
+            is_over,
+            password,
+            stall_timeout,
+        }
     }
 
     /// Op 0: tells `peer` of these peers; what it knows then, as it says it.
-    pub(crate) fn merge<'a>(
+    pub(crate) fn exchange_peers<'a>(
         &self,
         peer: &PeerUrl,
         peers: impl IntoIterator<Item = &'a PeerUrl>,
@@ -108,17 +114,17 @@ impl PeerClient {
         protocol::read_listing(self.ask_for_list(peer, &call)?, each)
     }
 
-    fn ask_for_list(&self, peer: &PeerUrl, call: &[u8]) -> Result<BufReader<Answer>, CallError> {
+    fn ask_for_list(&self, peer: &PeerUrl, call: &[u8]) -> Result<BufReader<ResponseBody>, CallError> {
         let answer = self.post(peer, call, "text/xml")?;
-        Ok(BufReader::new(Answer::within(answer.into_body(), self.silence * SILENCES_FOR_A_LIST)))
+        Ok(BufReader::new(ResponseBody::within(answer.into_body(), self.stall_timeout * TIMEOUTS_FOR_A_LIST)))
     }
 
-    /// Op 2: the content of a file into `landing`; its number of bytes. When this fails, a part of it may have landed.
-    pub(crate) fn fetch(
+    /// Op 2: the content of a file into `sink`; its number of bytes. When this fails, a part of it may have landed.
+    pub(crate) fn download(
         &self,
         peer: &PeerUrl,
         name: &FileName,
-        landing: &mut dyn DownloadSink,
+        sink: &mut dyn DownloadSink,
     ) -> Result<u64, CallError> {
         let call = protocol::write_fetch(&self.password.sign(peer.as_str()), name);
         let answer = self.post(peer, &call, "application/octet-stream, text/xml")?;
@@ -128,20 +134,20 @@ impl PeerClient {
         }
         // Not as ureq sees it, to which an empty body has no length.
         let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let mut body = Answer::new(answer.into_body());
+        let mut body = ResponseBody::new(answer.into_body());
         match length {
             Some(length) if is_raw => {
-                landing.expect(length);
-                copy(&mut body, length, landing)
+                sink.expect(length);
+                copy(&mut body, length, sink)
             }
             None if is_raw => Err(CallError::Malformed("raw content without a length".to_owned())),
-            _ => protocol::read_content(&mut BufReader::with_capacity(PIECE_BYTES, body), landing),
+            _ => protocol::read_content(&mut BufReader::with_capacity(PIECE_BYTES, body), sink),
         }
     }
 
     /// How long a peer may be silent.
-    pub(crate) fn silence(&self) -> Duration {
-        self.silence
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        self.stall_timeout
     }
 
     /// Ends all calls, now and in future.
@@ -165,9 +171,11 @@ impl PeerClient {
                 .header(header::CONTENT_TYPE, "text/xml")
                 .header(header::ACCEPT, accept)
                 .send(call);
-            let Call { is_connected, is_kept, is_heard, .. } = Call::current();
+            let Call { is_connected, is_reused, has_response_started, .. } = Call::current();
             match posted {
-                Err(error) if is_break(&error) && is_connected && !is_heard && !was_new => was_new = !is_kept,
+                Err(error) if is_break(&error) && is_connected && !has_response_started && !was_new => {
+                    was_new = !is_reused;
+                }
                 posted => break posted.map_err(|error| self.explain(error))?,
             }
         };
@@ -185,7 +193,7 @@ impl PeerClient {
         match error {
             ureq::Error::Timeout(_) => CallError::Unreachable(format!(
                 "no answer within {} s (is there a firewall in between?)",
-                self.silence.as_secs()
+                self.stall_timeout.as_secs()
             )),
             ureq::Error::HostNotFound => CallError::Unreachable("the name of the host is unknown".to_owned()),
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -208,7 +216,7 @@ fn is_break(error: &ureq::Error) -> bool {
 }
 
 /// Copies a body of known length, to its very end: only then is the connection free for the next call.
-fn copy(body: &mut dyn Read, length: u64, landing: &mut dyn DownloadSink) -> Result<u64, CallError> {
+fn copy(body: &mut dyn Read, length: u64, sink: &mut dyn DownloadSink) -> Result<u64, CallError> {
     let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(length).unwrap_or(PIECE_BYTES).max(1))];
     let mut copied = 0;
     let cut = |copied| CallError::ConnectionLost(format!("after {copied} of {length} bytes"));
@@ -217,7 +225,7 @@ fn copy(body: &mut dyn Read, length: u64, landing: &mut dyn DownloadSink) -> Res
             Ok(0) if copied == length => return Ok(copied),
             Ok(0) => return Err(cut(copied)),
             Ok(count) => {
-                landing.write_all(&piece[..count]).map_err(CallError::Local)?;
+                sink.write_all(&piece[..count]).map_err(CallError::Local)?;
                 copied += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -94,7 +94,7 @@ impl Gossip {
     /// Exchanges lists of peers with one peer.
     fn call(&self, peer: &PeerUrl) {
         let peers_to_send: Vec<PeerUrl> = lock(&self.membership).peers_to_send().cloned().collect();
-        match self.client.merge(peer, &peers_to_send) {
+        match self.client.exchange_peers(peer, &peers_to_send) {
             Ok(urls) => self.on_response(peer, &urls),
             Err(error) => self.on_failure(peer, &error),
         }

@@ -8,6 +8,7 @@
 //! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
 //! - `liars`: peers that answer a client with whatever harms it most
 //! - `faults`: machines that fail: kills, full disks, missing permission, files that change while they are sent
+//! - `stalls`: peers that stop or stay mute, at the lengths of a limit at which the system rounds
 //! - `strangers`: whatever is done to a server without the password, it goes on serving
 //! - `layers`: reads the source: imports go down the layers, each foreign crate is known to one room
 //! - `terminal`: bars, the prompt for the password and ctrl-c, at a pseudo-terminal whose screen is modelled
@@ -53,6 +54,7 @@ mod layers;
 mod liars;
 mod network;
 mod roundtrip;
+mod stalls;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;

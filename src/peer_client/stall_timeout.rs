@@ -1,7 +1,7 @@
 //! The limits on a call to a peer: how long it may be silent, and where its time goes.
 //!
 //! ureq's own limits either start anew with each byte, so that a drip lasts for ever, or count the whole transfer, so
-//! that a large file never ends in time. Here a call ends when fewer than [`SIGN_OF_LIFE`] bytes of its answer's body
+//! that a large file never ends in time. Here a call ends when fewer than [`MIN_PROGRESS_BYTES`] bytes of its answer's body
 //! came to their reader within the limit, however much else the peer sends: heads, preludes and trailers are no
 //! answer. Only the time that is spent waiting for the peer counts, not that in which this side is busy.
 //!
@@ -31,17 +31,15 @@ use ureq::{
 };
 
 /// A peer that sends fewer bytes within the silence limit is silent.
-const SIGN_OF_LIFE: u64 = 1024;
-
-/// A wait that lasts so much longer than was asked for was not spent waiting.
-const OVERSLEPT: Duration = Duration::from_millis(250);
+const MIN_PROGRESS_BYTES: u64 = 1024;
 
 /// A call is held back until it is whole, or so long in bytes; most are below a kilobyte.
 const MAX_UNSENT: usize = 64 << 10;
 
-/// A wait is a multiple of this part of the silence limit: to tell the system another time than the last takes a
-/// system call.
-const WAIT_STEPS: u32 = 64;
+/// The silence limit is waited for in this many steps of equal length, none of which counts for more than that. So a
+/// process that is stopped for a while (ctrl-z) loses one step, and a system that rounds long waits up makes each step a
+/// little longer.
+const STEPS: u32 = 16;
 
 /// How long after an answer a connection is taken for open without a look.
 const SURELY_OPEN: Duration = Duration::from_millis(100);
@@ -55,9 +53,9 @@ pub(super) struct Call {
     /// Whether there is a connection.
     pub(super) is_connected: bool,
     /// Whether the connection had served another call before.
-    pub(super) is_kept: bool,
+    pub(super) is_reused: bool,
     /// Whether anything has come over it.
-    pub(super) is_heard: bool,
+    pub(super) has_response_started: bool,
     /// Bytes of the body that came since the last sign of life.
     bytes: u64,
     /// The time that was spent waiting since then, without the present wait.
@@ -74,8 +72,8 @@ impl Call {
     fn new() -> Self {
         Self {
             is_connected: false,
-            is_kept: false,
-            is_heard: false,
+            is_reused: false,
+            has_response_started: false,
             bytes: 0,
             waited: Duration::ZERO,
             since: Instant::now(),
@@ -101,18 +99,18 @@ impl Call {
 
 /// Puts the silence limit on each connection that the connector before it opens, and hears of their common end.
 #[derive(Debug)]
-pub(super) struct SilenceLimit {
+pub(super) struct StallTimeout {
     pub(super) limit: Duration,
     pub(super) is_over: Arc<AtomicBool>,
 }
 
-impl<In: Transport> Connector<In> for SilenceLimit {
-    type Out = Watched<In>;
+impl<In: Transport> Connector<In> for StallTimeout {
+    type Out = StallTimeoutTransport<In>;
 
     fn connect(&self, _: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
         // Connecting has a limit of its own.
         Call::change(|call| call.since = Instant::now());
-        Ok(chained.map(|transport| Watched {
+        Ok(chained.map(|transport| StallTimeoutTransport {
             transport,
             limit: self.limit,
             is_over: Arc::clone(&self.is_over),
@@ -126,7 +124,7 @@ impl<In: Transport> Connector<In> for SilenceLimit {
 /// A connection that asks whether the peer is silent before it waits, and makes no system call that a call can do
 /// without: a small file costs little else.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(super) struct StallTimeoutTransport<T> {
     transport: T,
     limit: Duration,
     is_over: Arc<AtomicBool>,
@@ -137,13 +135,13 @@ pub(super) struct Watched<T> {
     answered: Option<Instant>,
 }
 
-impl<T: Transport> Transport for Watched<T> {
+impl<T: Transport> Transport for StallTimeoutTransport<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.transport.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        Call::change(|call| (call.is_connected, call.is_kept) = (true, self.was_used));
+        Call::change(|call| (call.is_connected, call.is_reused) = (true, self.was_used));
         self.unsent.extend_from_slice(&self.transport.buffers().output()[..amount]);
         if self.unsent.len() < MAX_UNSENT { Ok(()) } else { self.send(timeout) }
     }
@@ -157,20 +155,21 @@ impl<T: Transport> Transport for Watched<T> {
             if self.is_over.load(Ordering::Relaxed) {
                 return Err(io::Error::from(ErrorKind::ConnectionAborted).into());
             }
+            let step = (self.limit / STEPS).max(Duration::from_millis(1));
+            timeout.after = step.into();
+            let asked = Instant::now();
+            let awaited = self.transport.await_input(timeout);
+            let excess = asked.elapsed().saturating_sub(step);
+            Call::change(|call| call.since += excess);
             let call = Call::current();
-            let left = self.limit.saturating_sub(call.waited + call.since.elapsed());
-            if left.is_zero() {
+            // What came while the process was stopped is read first.
+            if excess < step && call.waited + call.since.elapsed() >= self.limit {
                 return Err(silent(self.limit).into());
             }
-            timeout.after = rounded_up(left, self.limit / WAIT_STEPS).into();
-            let asked = Instant::now();
-            match self.transport.await_input(timeout) {
-                // This process was stopped for a while (ctrl-z); what came meanwhile is there to be read.
-                Err(ureq::Error::Timeout(_)) if asked.elapsed() > *timeout.after + OVERSLEPT => {
-                    Call::change(|call| (call.waited, call.since) = (Duration::ZERO, Instant::now()));
-                }
+            match awaited {
+                Err(ureq::Error::Timeout(_)) => {}
                 Ok(progress) => {
-                    Call::change(|call| call.is_heard |= progress);
+                    Call::change(|call| call.has_response_started |= progress);
                     self.answered = Some(Instant::now());
                     return Ok(progress);
                 }
@@ -186,7 +185,7 @@ impl<T: Transport> Transport for Watched<T> {
     }
 }
 
-impl<T: Transport> Watched<T> {
+impl<T: Transport> StallTimeoutTransport<T> {
     fn send(&mut self, mut timeout: NextTimeout) -> Result<(), ureq::Error> {
         timeout.after = self.limit.into();
         while !self.unsent.is_empty() {
@@ -209,24 +208,18 @@ impl<T: Transport> Watched<T> {
     }
 }
 
-/// The smallest multiple of `step` that is at least `time`.
-fn rounded_up(time: Duration, step: Duration) -> Duration {
-    let step = step.max(Duration::from_millis(1));
-    step * u32::try_from(time.as_nanos().div_ceil(step.as_nanos())).unwrap_or(u32::MAX)
-}
-
 fn silent(limit: Duration) -> io::Error {
     io::Error::new(ErrorKind::TimedOut, format!("silent for {} s (fewer than 1,024 bytes came)", limit.as_secs()))
 }
 
 /// The body of an answer, read on the thread that made the call.
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     body: BodyReader<'static>,
     /// When the whole body must have come, and how long that is.
     deadline: Option<(Instant, Duration)>,
 }
 
-impl Answer {
+impl ResponseBody {
     /// An answer that may go on for as long as bytes come.
     pub(super) fn new(body: Body) -> Self {
         // What came until now was the head.
@@ -240,7 +233,7 @@ impl Answer {
     }
 }
 
-impl Read for Answer {
+impl Read for ResponseBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some((deadline, time)) = self.deadline
             && Instant::now() >= deadline
@@ -253,7 +246,7 @@ impl Read for Answer {
         Call::change(|call| {
             call.waited += call.since.elapsed();
             call.bytes += *result.as_ref().unwrap_or(&0) as u64;
-            if call.bytes >= SIGN_OF_LIFE {
+            if call.bytes >= MIN_PROGRESS_BYTES {
                 (call.bytes, call.waited) = (0, Duration::ZERO);
             }
         });
@@ -270,12 +263,12 @@ fn explain_cut(error: io::Error) -> io::Error {
 
 /// Finds addresses, and remembers them for a while: ureq asks for each call, also on a connection that is open.
 #[derive(Debug, Default)]
-pub(super) struct Addresses {
+pub(super) struct CachingResolver {
     system: DefaultResolver,
     known: Mutex<HashMap<String, (Instant, ResolvedSocketAddrs)>>,
 }
 
-impl Resolver for Addresses {
+impl Resolver for CachingResolver {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         // The system's resolver takes a thread for each question.
         if let Some(address) = literal(uri) {
@@ -305,4 +298,73 @@ fn literal(uri: &Uri) -> Option<SocketAddr> {
     let host = uri.host()?;
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     Some(SocketAddr::new(bare.parse::<IpAddr>().ok()?, uri.port_u16()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use ureq::{
+        Error, Timeout,
+        unversioned::transport::{LazyBuffers, time},
+    };
+
+    use super::*;
+
+    /// A connection over which nothing comes, on a system that makes every wait longer.
+    #[derive(Debug)]
+    struct Mute {
+        buffers: LazyBuffers,
+        /// The part of a wait that is added to it, and what is added to the first wait alone.
+        rounding: u32,
+        pause: Duration,
+        waits: u32,
+    }
+
+    impl Transport for Mute {
+        fn buffers(&mut self) -> &mut dyn Buffers {
+            &mut self.buffers
+        }
+
+        fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+            let time::Duration::Exact(wait) = timeout.for_read().after else { panic!("it would wait for ever") };
+            self.waits += 1;
+            assert!(self.waits < 1000, "the limit never comes");
+            std::thread::sleep(wait + wait / self.rounding + std::mem::take(&mut self.pause));
+            Err(Error::Timeout(Timeout::Global))
+        }
+
+        fn is_open(&mut self) -> bool {
+            true
+        }
+    }
+
+    /// How long a call lasts whose peer is mute.
+    fn time_of_call(limit: Duration, rounding: u32, pause: Duration) -> Duration {
+        let transport = Mute { buffers: LazyBuffers::new(1, 1), rounding, pause, waits: 0 };
+        let is_over = Arc::default();
+        let mut watched =
+            StallTimeoutTransport { transport, limit, is_over, was_used: false, unsent: Vec::new(), answered: None };
+        let begun = Instant::now();
+        Call::begin();
+        let error = watched.await_input(NextTimeout::default()).unwrap_err();
+        assert!(matches!(&error, Error::Io(error) if error.kind() == ErrorKind::TimedOut), "{error}");
+        begun.elapsed()
+    }
+
+    #[test]
+    fn the_limit_comes_where_the_system_rounds_waits_up() {
+        let limit = Duration::from_millis(2400);
+        let time = time_of_call(limit, 8, Duration::ZERO);
+        assert!(time >= limit && time < limit * 2, "{time:?}");
+    }
+
+    #[test]
+    fn the_time_in_which_the_process_is_stopped_does_not_count() {
+        let (limit, pause) = (Duration::from_millis(400), Duration::from_secs(1));
+        let time = time_of_call(limit, 8, pause);
+        assert!(time >= pause + limit * 9 / 10, "{time:?}");
+    }
 }

@@ -1,0 +1,127 @@
+//! Collects the listings of many peers at once, in bounded memory.
+//!
+//! When all listings together want more memory than there is, the largest is dropped, finished or not: so who lists too
+//! much harms itself and not those who list little.
+
+use std::{
+    iter,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::{error::CallError, file_name::FileName, lock::lock};
+
+/// The memory in bytes that a name takes beside its own bytes: in the index and the queue, later on.
+const COST_OF_NAME: usize = 40;
+
+/// The listings as they come in.
+pub(super) struct ListingCollector {
+    /// The most bytes of memory that all of them may take.
+    capacity: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// By peer: what has come, or why there is nothing.
+    listings: Vec<Result<Listing, CallError>>,
+    /// The bytes of memory that all of them take.
+    used: usize,
+}
+
+/// The names that one peer lists, each as a byte of its length and its bytes.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) bytes: Vec<u8>,
+    pub(super) names: usize,
+}
+
+impl ListingCollector {
+    /// Collects from this many peers, in this many bytes.
+    pub(super) fn new(peers: usize, capacity: usize) -> Self {
+        let listings = iter::repeat_with(|| Ok(Listing::default())).take(peers).collect();
+        Self { capacity, state: Mutex::new(State { listings, used: 0 }) }
+    }
+
+    /// Adds a name to the listing of a peer. Fails when that has been dropped.
+    pub(super) fn add(&self, peer: usize, name: &FileName) -> Result<(), CallError> {
+        let mut state = lock(&self.state);
+        let Ok(listing) = &mut state.listings[peer] else { return Err(CallError::OverBudget) };
+        let length = u8::try_from(name.as_str().len()).expect("a name has at most 255 bytes");
+        listing.bytes.push(length);
+        listing.bytes.extend_from_slice(name.as_str().as_bytes());
+        listing.names += 1;
+        state.used += 1 + usize::from(length) + COST_OF_NAME;
+        while state.used > self.capacity {
+            let largest = (0..state.listings.len()).max_by_key(|peer| state.cost(*peer));
+            state.drop_listing(largest.expect("there is this one"), CallError::OverBudget);
+        }
+        if state.listings[peer].is_ok() { Ok(()) } else { Err(CallError::OverBudget) }
+    }
+
+    /// Drops what has come of a listing that cannot be had.
+    pub(super) fn fail(&self, peer: usize, failure: CallError) {
+        lock(&self.state).drop_listing(peer, failure);
+    }
+
+    /// The listings that came whole, and why the others did not, by peer.
+    pub(super) fn into_listings(self) -> Vec<Result<Listing, CallError>> {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).listings
+    }
+}
+
+impl State {
+    /// The bytes of memory that a listing takes, now and later.
+    fn cost(&self, peer: usize) -> usize {
+        self.listings[peer].as_ref().map_or(0, |listing| listing.bytes.len() + listing.names * COST_OF_NAME)
+    }
+
+    fn drop_listing(&mut self, peer: usize, failure: CallError) {
+        self.used -= self.cost(peer);
+        self.listings[peer] = Err(failure);
+    }
+}
+
+/// A whole listing.
+#[cfg(test)]
+pub(super) fn listing(names: &[&str]) -> Listing {
+    let collector = ListingCollector::new(1, 1 << 20);
+    for name in names {
+        collector.add(0, &FileName::from_bytes(name.as_bytes()).unwrap()).unwrap();
+    }
+    collector.into_listings().remove(0).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds this many names; how many were taken before the listing was dropped.
+    fn add(collector: &ListingCollector, peer: usize, count: usize) -> usize {
+        let names = (0..count).map(|number| FileName::from_bytes(format!("file{number:06}").as_bytes()).unwrap());
+        names.take_while(|name| collector.add(peer, name).is_ok()).count()
+    }
+
+    fn sizes(collector: ListingCollector) -> Vec<Option<usize>> {
+        collector.into_listings().into_iter().map(|listing| Some(listing.ok()?.names)).collect()
+    }
+
+    #[test]
+    fn a_listing_that_fails_is_forgotten() {
+        let collector = ListingCollector::new(3, 1_000_000);
+        assert_eq!(add(&collector, 0, 19_000), 19_000);
+        collector.fail(0, CallError::Refused);
+        assert_eq!(add(&collector, 1, 19_000), 19_000, "it has the room of the other");
+        assert_eq!(sizes(collector), [None, Some(19_000), Some(0)]);
+    }
+
+    #[test]
+    fn the_largest_listing_gives_way_wherever_it_stands() {
+        let collector = ListingCollector::new(5, 3_000_000);
+        assert_eq!(add(&collector, 0, 10), 10);
+        assert_eq!(add(&collector, 1, 25_000), 25_000);
+        let hoarded = add(&collector, 2, 1_000_000);
+        assert!((33_000..35_000).contains(&hoarded), "{hoarded}");
+        assert_eq!(add(&collector, 3, 29_000), 29_000);
+        assert_eq!(add(&collector, 4, 5_000), 5_000);
+        assert_eq!(sizes(collector), [Some(10), Some(25_000), None, None, Some(5_000)]);
+    }
+}

@@ -1,0 +1,244 @@
+//! Downloads what the queue has: jobs that call peers, and one thread that commits what they bring.
+//!
+//! A job streams a file into memory or a partial file and goes on to the next; the thread that started them makes whole
+//! files durable and visible, as many at once as are there, and prints their names. So the network never waits for the
+//! disk to sync, and what is printed is saved.
+
+use std::{
+    io::{self, ErrorKind},
+    iter,
+    sync::{
+        Condvar, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Instant,
+};
+
+use crate::{
+    download_dir::{Committed, MAX_BATCH},
+    error::{CallError, reason},
+    fd_limit,
+    file_name::FileName,
+    format,
+    lock::lock,
+    progress::Progress,
+};
+
+use super::{
+    Run, output,
+    queue::{DownloadQueue, Next, Outcome, Tally, Task},
+    spool::SpooledDownload,
+};
+
+/// What the jobs of a run share.
+pub(super) struct Downloads<'a> {
+    run: &'a Run<'a>,
+    progress: Progress,
+    begun: Instant,
+    queue: Mutex<DownloadQueue>,
+    /// Told whenever the queue has changed.
+    changed: Condvar,
+}
+
+/// A whole file that waits to be committed.
+struct Downloaded<'a> {
+    task: Task,
+    file: SpooledDownload<'a>,
+    bytes: u64,
+}
+
+impl<'a> Downloads<'a> {
+    pub(super) fn new(run: &'a Run, queue: DownloadQueue) -> Self {
+        let progress = Progress::start(queue.tally().open);
+        Self { run, progress, begun: Instant::now(), queue: Mutex::new(queue), changed: Condvar::new() }
+    }
+
+    /// Downloads everything, this many files at once where descriptors allow it; whether all of it is here, and said.
+    pub(super) fn run(&self, jobs: usize) -> bool {
+        // A job takes a connection and a file, and two batches of whole files wait.
+        let descriptors = fd_limit::available();
+        let jobs = jobs.min(descriptors / 4).max(1);
+        let batch = MAX_BATCH.min(descriptors / 8).max(1);
+        let (sender, receiver) = sync_channel(batch);
+        let is_printed = thread::scope(|scope| {
+            for _ in 0..jobs {
+                let sender = sender.clone();
+                let thread = thread::Builder::new().name("job".to_owned());
+                if let Err(error) = thread.spawn_scoped(scope, move || self.work(&sender)) {
+                    log::error!("could not start a thread: {}", reason(&error));
+                    break;
+                }
+            }
+            drop(sender);
+            self.commit_all(&receiver, batch)
+        });
+        self.progress.finish();
+        let tally = lock(&self.queue).tally();
+        self.report(tally);
+        is_printed && tally.failed == 0 && tally.open == 0
+    }
+
+    /// Does task after task, until there is none.
+    fn work(&self, sender: &SyncSender<Downloaded<'a>>) {
+        while let Some(task) = self.next_task() {
+            if self.run.dir.contains(&task.file_name) {
+                self.change(|queue| queue.end_call(task.peer, true));
+                self.leave_alone(&task);
+                continue;
+            }
+            let downloaded = self.download(&task);
+            let is_answered = !downloaded.as_ref().is_err_and(CallError::is_no_answer);
+            self.change(|queue| queue.end_call(task.peer, is_answered));
+            match downloaded {
+                Ok((file, bytes)) => {
+                    let downloaded = Downloaded { task, file, bytes };
+                    sender.send(downloaded).expect("files are committed until the last job has ended");
+                }
+                Err(_) if self.run.interruption.has_come() || lock(&self.queue).is_stopped() => {}
+                Err(CallError::Local(error)) => self.fail_here(&task, &error),
+                Err(failure) => self.fail_there(&task, &failure),
+            }
+        }
+    }
+
+    fn next_task(&self) -> Option<Task> {
+        let mut queue = lock(&self.queue);
+        while !self.run.interruption.has_come() {
+            match queue.next() {
+                Next::Download(task) => return Some(task),
+                Next::Wait => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Next::Done => return None,
+            }
+        }
+        None
+    }
+
+    /// Changes the queue, and shows how many names that ends.
+    fn change<T>(&self, change: impl FnOnce(&mut DownloadQueue) -> T) -> T {
+        let mut queue = lock(&self.queue);
+        let before = queue.tally().open;
+        let result = change(&mut queue);
+        self.progress.advance(before - queue.tally().open);
+        self.changed.notify_all();
+        result
+    }
+
+    /// Downloads one file from one peer: what came, and how many bytes that is.
+    fn download(&self, task: &Task) -> Result<(SpooledDownload<'a>, u64), CallError> {
+        let peer = &self.run.peers[task.peer];
+        let mut file = SpooledDownload::new(self.run.dir, self.progress.file(&task.file_name));
+        let bytes = self.run.client.download(peer, &task.file_name, &mut file)?;
+        log::debug!("fetched '{}' from {peer}: {}", task.file_name, format::size(bytes));
+        Ok((file, bytes))
+    }
+
+    /// Handles a failure of the peer: the file is asked of the next one that has it.
+    fn fail_there(&self, task: &Task, failure: &CallError) {
+        let (name, peer) = (&task.file_name, &self.run.peers[task.peer]);
+        let is_directory = failure.is_directory();
+        if is_directory {
+            log::warn!("skipped '{name}' of {peer}: it is a directory there");
+        } else {
+            log::warn!("could not fetch '{name}' from {peer}: {failure}");
+        }
+        if self.change(|queue| queue.fail(task, is_directory)) == Some(Outcome::Failed) {
+            log::error!("'{name}' is not here: nobody else has it");
+        }
+        let lost = self.change(|queue| queue.give_up_unanswering(task.peer));
+        if lost > 0 {
+            log::error!("gave up {peer}, which does not answer; only there: {}", format::count(lost, "file"));
+        }
+    }
+
+    /// Handles an error of this side. Want of space concerns one file, and perhaps only for now; a directory that
+    /// cannot be written, or a full table of descriptors, concerns all.
+    fn fail_here(&self, task: &Task, error: &io::Error) {
+        use ErrorKind::{FileTooLarge, InvalidFilename, InvalidInput, Other, QuotaExceeded, StorageFull};
+        let name = &task.file_name;
+        let is_want_of_space = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
+        if is_want_of_space && self.change(|queue| queue.postpone(task.name)) {
+            log::debug!("no room for '{name}': {}; it is tried once more at the end", reason(error));
+            return;
+        }
+        let concerns_all = !is_want_of_space && !matches!(error.kind(), InvalidFilename | InvalidInput | Other);
+        let was_stopped = self.change(|queue| {
+            queue.finish(task.name, Outcome::Failed);
+            if concerns_all { queue.stop() } else { queue.is_stopped() }
+        });
+        if !was_stopped {
+            log::error!("could not save '{name}': {}", reason(error));
+        }
+        if concerns_all {
+            // What still comes could not be saved either.
+            self.run.client.shut_down();
+        }
+    }
+
+    /// Commits whole files, at most this many that are there at once, until no job is left; whether all names could be
+    /// printed.
+    fn commit_all(&self, receiver: &Receiver<Downloaded>, most: usize) -> bool {
+        let mut is_printed = true;
+        while let Ok(first) = receiver.recv() {
+            let batch = iter::once(first).chain(receiver.try_iter().take(most - 1)).collect();
+            let saved = self.commit(batch);
+            if is_printed && let Err(error) = output::print_names(&saved) {
+                log::error!("could not print to standard output: {}", reason(&error));
+                is_printed = false;
+            }
+        }
+        is_printed
+    }
+
+    /// Commits one batch; the names that are saved now.
+    fn commit(&self, batch: Vec<Downloaded>) -> Vec<FileName> {
+        let mut tasks = Vec::with_capacity(batch.len());
+        let mut files = Vec::with_capacity(batch.len());
+        for Downloaded { task, file, bytes } in batch {
+            match file.into_partial() {
+                Ok(partial) => {
+                    files.push((task.file_name.clone(), partial));
+                    tasks.push((task, bytes));
+                }
+                Err(error) => self.fail_here(&task, &error),
+            }
+        }
+        let mut saved = Vec::with_capacity(files.len());
+        for ((task, bytes), committed) in tasks.into_iter().zip(self.run.dir.commit_batch(files)) {
+            match committed {
+                Ok(Committed::Saved) => {
+                    self.change(|queue| queue.finish(task.name, Outcome::Saved(bytes)));
+                    saved.push(task.file_name);
+                }
+                Ok(Committed::AlreadyExists) => self.leave_alone(&task),
+                Err(error) => self.fail_here(&task, &error),
+            }
+        }
+        saved
+    }
+
+    /// Leaves what appeared under a name since the run began.
+    fn leave_alone(&self, task: &Task) {
+        log::warn!("'{}' appeared here meanwhile; it is left as it is", task.file_name);
+        self.change(|queue| queue.finish(task.name, Outcome::AlreadyHere));
+    }
+
+    /// Says what became of the names.
+    fn report(&self, tally: Tally) {
+        let Tally { saved, bytes, already_here, failed, directories, open } = tally;
+        let is_interrupted = self.run.interruption.has_come();
+        let how = if is_interrupted { "interrupted: " } else { "" };
+        let done = format::tally(saved, bytes, self.begun.elapsed());
+        let mut text = format!("{how}{done}, {already_here} already here, {failed} failed");
+        let directory = if directories == 1 { "directory" } else { "directories" };
+        for (count, what) in [(directories, directory), (open, "not fetched")] {
+            if count > 0 {
+                text.extend([", ", &count.to_string(), " ", what]);
+            }
+        }
+        if saved + already_here + failed + directories + open == 0 && !is_interrupted {
+            text += "; nobody has a matching file";
+        }
+        log::info!("{text}");
+    }
+}

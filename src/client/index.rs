@@ -1,0 +1,226 @@
+//! Who has what: the names that match, each with the peers that list it.
+//!
+//! Names and sources keep their numbers, and a listing may join at any time. A name's bytes stay in the listing in which
+//! they came. A source is a name in the listing of one peer; those of one listing lie side by side, sorted by name.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    iter,
+    num::NonZeroU32,
+    ops::Range,
+};
+
+use crate::file_name::FileName;
+
+use super::collector::Listing;
+
+/// The names, and who lists them.
+pub(super) struct FileIndex {
+    listings: Vec<Joined>,
+    names: Vec<Name>,
+    sources: Vec<Source>,
+    /// Finds names by their bytes: each is at the first free place from the one that its hash says.
+    table: Vec<Option<Number>>,
+    hasher: RandomState,
+}
+
+/// A listing that has joined.
+pub(super) struct Joined {
+    pub(super) peer: usize,
+    pub(super) sources: Range<usize>,
+    bytes: Vec<u8>,
+}
+
+struct Name {
+    /// Where its length and its bytes are: in the listing of this number, at this offset.
+    listing: u32,
+    offset: u32,
+    /// The source that came last; it leads to the others.
+    source: Option<Number>,
+}
+
+struct Source {
+    name: Number,
+    /// The source of the same name that came before.
+    previous: Option<Number>,
+}
+
+/// A number in four bytes, even where there may be none.
+#[derive(Clone, Copy)]
+struct Number(NonZeroU32);
+
+impl Number {
+    fn new(number: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(narrow(number)))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).expect("memory is bounded far below 2^32 names and bytes")
+}
+
+impl FileIndex {
+    pub(super) fn new() -> Self {
+        let table = vec![None; 1024];
+        Self { listings: Vec::new(), names: Vec::new(), sources: Vec::new(), table, hasher: RandomState::new() }
+    }
+
+    /// Adds the listing of a peer.
+    pub(super) fn join(&mut self, peer: usize, listing: Listing) {
+        self.names.reserve(listing.names);
+        self.sources.reserve(listing.names);
+        let number = narrow(self.listings.len());
+        let offsets = sorted_offsets(&listing);
+        let first = self.sources.len();
+        let sources = first..first + offsets.len();
+        self.listings.push(Joined { peer, sources, bytes: listing.bytes });
+        for offset in offsets {
+            let name = self.intern(Name { listing: number, offset, source: None });
+            let source = Number::new(self.sources.len());
+            let previous = self.names[name.index()].source.replace(source);
+            self.sources.push(Source { name, previous });
+        }
+    }
+
+    /// The number of a name, which is new or known.
+    fn intern(&mut self, name: Name) -> Number {
+        if 4 * self.names.len() >= 3 * self.table.len() {
+            self.grow_table();
+        }
+        let place = self.place(self.bytes(&name));
+        *self.table[place].get_or_insert_with(|| {
+            self.names.push(name);
+            Number::new(self.names.len() - 1)
+        })
+    }
+
+    fn grow_table(&mut self) {
+        self.table = vec![None; 2 * self.table.len()];
+        for (number, name) in self.names.iter().enumerate() {
+            let place = self.place(self.bytes(name));
+            self.table[place] = Some(Number::new(number));
+        }
+    }
+
+    /// Where in the table a name is or would be.
+    fn place(&self, bytes: &[u8]) -> usize {
+        let places = self.table.len();
+        let hash = self.hasher.hash_one(bytes) % places as u64;
+        let mut place = usize::try_from(hash).expect("it is less than a length");
+        while self.table[place].is_some_and(|found| self.bytes(&self.names[found.index()]) != bytes) {
+            place = (place + 1) % places;
+        }
+        place
+    }
+
+    fn bytes(&self, name: &Name) -> &[u8] {
+        bytes_at(&self.listings[name.listing as usize].bytes, name.offset)
+    }
+
+    /// How many names there are.
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The name of this number.
+    pub(super) fn name(&self, name: usize) -> FileName {
+        FileName::from_bytes(self.bytes(&self.names[name])).expect("only file names were collected")
+    }
+
+    /// The numbers of all names, in the order of the names.
+    pub(super) fn sorted(&self) -> Vec<usize> {
+        let mut names: Vec<usize> = (0..self.len()).collect();
+        names.sort_unstable_by_key(|&name| self.bytes(&self.names[name]));
+        names
+    }
+
+    /// The sources of a name, the last first.
+    pub(super) fn sources(&self, name: usize) -> impl Iterator<Item = usize> {
+        let last = self.names[name].source;
+        iter::successors(last, |source| self.sources[source.index()].previous).map(Number::index)
+    }
+
+    /// The name of a source.
+    pub(super) fn name_of(&self, source: usize) -> usize {
+        self.sources[source].name.index()
+    }
+
+    /// The peer of a source.
+    pub(super) fn peer_of(&self, source: usize) -> usize {
+        let before = self.listings.partition_point(|listing| listing.sources.end <= source);
+        self.listings[before].peer
+    }
+
+    /// The listings, in the order in which they joined.
+    pub(super) fn listings(&self) -> &[Joined] {
+        &self.listings
+    }
+}
+
+/// Where the names of a listing are, in the order of the names, each once.
+fn sorted_offsets(listing: &Listing) -> Vec<u32> {
+    let mut offsets = Vec::with_capacity(listing.names);
+    let mut next = 0;
+    while let Some(length) = listing.bytes.get(next) {
+        offsets.push(narrow(next));
+        next += 1 + usize::from(*length);
+    }
+    // Quick where listings are sorted already, as ours are.
+    offsets.sort_unstable_by_key(|offset| bytes_at(&listing.bytes, *offset));
+    offsets.dedup_by_key(|offset| bytes_at(&listing.bytes, *offset));
+    offsets
+}
+
+fn bytes_at(listing: &[u8], offset: u32) -> &[u8] {
+    let from_length = &listing[offset as usize..];
+    &from_length[1..=usize::from(from_length[0])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::collector::listing, *};
+
+    /// An index of these listings, by peer.
+    fn index(listings: &[(usize, &[&str])]) -> FileIndex {
+        let mut index = FileIndex::new();
+        for (peer, names) in listings {
+            index.join(*peer, listing(names));
+        }
+        index
+    }
+
+    fn contents(index: &FileIndex) -> Vec<(String, Vec<usize>)> {
+        let entry = |name: usize| {
+            let mut peers: Vec<usize> = index.sources(name).map(|source| index.peer_of(source)).collect();
+            peers.sort_unstable();
+            (index.name(name).as_str().to_owned(), peers)
+        };
+        index.sorted().into_iter().map(entry).collect()
+    }
+
+    #[test]
+    fn names_are_sorted_and_know_their_peers() {
+        let index = index(&[(2, &["b", "a", "b"]), (1, &[]), (0, &["c", "b"])]);
+        let expected = [("a", vec![2]), ("b", vec![0, 2]), ("c", vec![0])];
+        assert_eq!(contents(&index), expected.map(|(name, peers)| (name.to_owned(), peers)));
+    }
+
+    #[test]
+    fn a_listing_that_joins_later_changes_no_number() {
+        let all: Vec<String> = (0..5_000).map(|number| number.to_string()).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let mut index = index(&[(0, &all[..10])]);
+        let before: Vec<FileName> = (0..index.len()).map(|name| index.name(name)).collect();
+        index.join(1, listing(&all));
+        let after: Vec<FileName> = (0..before.len()).map(|name| index.name(name)).collect();
+        assert_eq!(before, after);
+        assert_eq!(index.len(), all.len());
+        assert!(
+            contents(&index).iter().all(|(name, peers)| peers.len() == 1 + usize::from(all[..10].contains(&&**name)))
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! Asks all peers for their listings, side by side.
+//!
+//! Nothing that a listing says is believed: a name is taken only when it is a safe [`FileName`] and matches here too.
+//! However much all peers list together, it takes bounded memory.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use crate::{
+    error::CallError, escape::Escaped, fd_limit, file_name::FileName, format, peer::PeerUrl, progress::Spinner,
+};
+
+use super::{Run, collector::ListingCollector, index::FileIndex};
+
+/// The most peers that are asked at once.
+const MAX_CALLS: usize = 256;
+
+/// No peer is asked anymore when this many stall timeouts have passed and one has been used up by a silent peer: those
+/// that are still being asked then end within one more.
+const TIMEOUTS_TO_SPEND: u32 = 2;
+
+/// The stack of a thread that asks one peer.
+const STACK_BYTES: usize = 256 << 10;
+
+/// The memory in bytes that all listings and the threads that read them may take, so that the client stays below
+/// 100 MiB.
+const MAX_MEMORY: usize = 80 << 20;
+
+/// The memory in bytes that one thread takes: stack, connection, buffers.
+const THREAD_BYTES: usize = 200 << 10;
+
+/// How many refused names of one listing are shown; the others are counted.
+const REFUSED_NAMES_SHOWN: usize = 3;
+
+/// What the peers listed.
+pub(super) struct Listings {
+    pub(super) index: FileIndex,
+    /// Whether the server that the user named gave no listing, or this side could not ask.
+    pub(super) is_first_lost: bool,
+}
+
+/// Asks all peers; who gives no listing is named once. After an interruption the rest is neither asked nor named.
+pub(super) fn ask(run: &Run) -> Listings {
+    // A call may take a second descriptor while the name of its host is looked up.
+    let threads = run.peers.len().min(MAX_CALLS).min(fd_limit::available() / 2).max(1);
+    let calls = Calls {
+        run,
+        collector: ListingCollector::new(run.peers.len(), MAX_MEMORY - threads * THREAD_BYTES),
+        begun: Instant::now(),
+        next: AtomicUsize::new(0),
+        ended: Arc::default(),
+        is_anyone_silent: AtomicBool::new(false),
+    };
+    calls.make(threads);
+    let mut listings = Listings { index: FileIndex::new(), is_first_lost: false };
+    for (number, listing) in calls.collector.into_listings().into_iter().enumerate() {
+        let peer = &run.peers[number];
+        match listing {
+            Ok(listing) => listings.index.join(number, listing),
+            Err(_) if run.interruption.has_come() => {}
+            Err(failure) if *peer == run.options.url || matches!(failure, CallError::Local(_)) => {
+                listings.is_first_lost = true;
+                log::error!("could not list the files of {peer}: {failure}");
+            }
+            Err(failure) => log::warn!("skipped {peer}: {failure}"),
+        }
+    }
+    listings
+}
+
+/// What the calls for listings share.
+struct Calls<'a> {
+    run: &'a Run<'a>,
+    collector: ListingCollector,
+    begun: Instant,
+    /// The next peer to ask.
+    next: AtomicUsize,
+    /// How many peers are done with.
+    ended: Arc<AtomicUsize>,
+    is_anyone_silent: AtomicBool,
+}
+
+impl Calls<'_> {
+    /// Asks all peers, this many at once where threads are to be had.
+    fn make(&self, threads: usize) {
+        let all = self.run.peers.len();
+        let ended = Arc::clone(&self.ended);
+        let _spinner = Spinner::start(move || {
+            format!("waiting for {} of {all} peers to list their files", all - ended.load(Ordering::Relaxed))
+        });
+        thread::scope(|scope| {
+            // This thread asks too, so that all are asked whatever the others are denied.
+            for _ in 1..threads {
+                let thread = thread::Builder::new().name("listing".to_owned()).stack_size(STACK_BYTES);
+                if let Err(error) = thread.spawn_scoped(scope, || self.ask_in_turn()) {
+                    log::debug!("could not start another thread: {error}");
+                    break;
+                }
+            }
+            self.ask_in_turn();
+        });
+    }
+
+    fn ask_in_turn(&self) {
+        while let number = self.next.fetch_add(1, Ordering::Relaxed)
+            && let Some(peer) = self.run.peers.get(number)
+            && !self.run.interruption.has_come()
+        {
+            if let Err(failure) = self.ask_one(number, peer) {
+                self.is_anyone_silent.fetch_or(failure.is_no_answer(), Ordering::Relaxed);
+                self.collector.fail(number, failure);
+            }
+            self.ended.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Collects the names that one peer lists and that may be saved here.
+    fn ask_one(&self, number: usize, peer: &PeerUrl) -> Result<(), CallError> {
+        let limit = self.run.client.stall_timeout() * TIMEOUTS_TO_SPEND;
+        if self.is_anyone_silent.load(Ordering::Relaxed) && self.begun.elapsed() >= limit {
+            return Err(CallError::Unreachable("not tried, for too many others are silent".to_owned()));
+        }
+        let pattern = self.run.options.pattern.as_str();
+        let mut accepted = 0;
+        let mut refused = 0;
+        self.run.client.list(peer, pattern, &mut |bytes| match self.check(bytes) {
+            Ok(name) => {
+                accepted += 1;
+                self.collector.add(number, &name)
+            }
+            Err(reason) => {
+                refused += 1;
+                if refused <= REFUSED_NAMES_SHOWN {
+                    log::warn!("refused the name '{}' of {peer}: {reason}", Escaped(&String::from_utf8_lossy(bytes)));
+                }
+                Ok(())
+            }
+        })?;
+        if refused > REFUSED_NAMES_SHOWN {
+            log::warn!("refused {} of {peer}", format::count(refused - REFUSED_NAMES_SHOWN, "more name"));
+        }
+        log::debug!("{peer} has {}", format::count(accepted, "matching file"));
+        Ok(())
+    }
+
+    /// Checks a name as it came; why it is refused.
+    fn check(&self, bytes: &[u8]) -> Result<FileName, String> {
+        let name = FileName::from_bytes(bytes).map_err(|invalid| invalid.to_string())?;
+        let is_match = self.run.options.pattern.is_found_in(name.as_str());
+        if is_match { Ok(name) } else { Err("it does not match the pattern".to_owned()) }
+    }
+}

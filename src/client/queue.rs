@@ -1,0 +1,456 @@
+//! Which file is downloaded next, and from whom: decided apart from doing it.
+//!
+//! A name waits for no particular peer: when a job is free, the least busy peer that still has something to give gives
+//! it (the order of the peer list breaks ties), so a slow peer holds up only what nobody else has. Each source is asked
+//! at most once, unless what it gave found no room here. A name stays under way until it is committed, so that there
+//! is nothing left to do only when each has its end. Memory is the same from beginning to end, whoever fails.
+
+use std::{mem, ops::Range};
+
+use crate::file_name::FileName;
+
+use super::index::{FileIndex, Joined};
+
+/// The most calls at once to one peer: the original serves one at a time and lets five wait.
+pub(super) const MAX_CALLS_PER_PEER: usize = 4;
+
+/// A peer that did not answer this many times in a row is asked no more.
+const MAX_UNANSWERED: u32 = 2;
+
+/// A file to be downloaded from a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    pub(super) file_name: FileName,
+    pub(super) name: usize,
+    pub(super) source: usize,
+    pub(super) peer: usize,
+}
+
+/// What a job does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Download(Task),
+    /// All that is left is under way, or all that have it are busy.
+    Wait,
+    /// Nothing is left.
+    Done,
+}
+
+/// What became of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was downloaded; it has this many bytes.
+    Saved(u64),
+    /// Something else had the name.
+    AlreadyHere,
+    /// All that list it say that it is a directory.
+    Directory,
+    Failed,
+}
+
+/// How many names came to what.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub(super) saved: usize,
+    pub(super) bytes: u64,
+    pub(super) already_here: usize,
+    pub(super) directories: usize,
+    pub(super) failed: usize,
+    /// Without an outcome yet.
+    pub(super) open: usize,
+}
+
+/// The names of an index, and how far each of them is.
+pub(super) struct DownloadQueue {
+    index: FileIndex,
+    /// By name.
+    states: Vec<State>,
+    /// By source: whether it was asked and did not give the file.
+    has_failed: Vec<bool>,
+    peers: Vec<Peer>,
+    tally: Tally,
+    /// How many names are being downloaded or committed.
+    under_way: usize,
+    /// Names for which there was no room; they get a second round, one by one, when nothing else is left.
+    postponed: Vec<usize>,
+    is_last_round: bool,
+    /// Whether nothing more is to be downloaded.
+    is_stopped: bool,
+}
+
+#[derive(Default)]
+struct State {
+    progress: Progress,
+    /// Whether a source failed in another way than by calling it a directory.
+    is_file: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Progress {
+    #[default]
+    Waiting,
+    UnderWay,
+    Postponed,
+    Done,
+}
+
+#[derive(Clone, Default)]
+struct Peer {
+    sources: Range<usize>,
+    /// No source before this one can be asked now.
+    cursor: usize,
+    calls: usize,
+    /// How many calls in a row it did not answer.
+    unanswered: u32,
+}
+
+impl DownloadQueue {
+    /// Queues the names of an index that are wanted.
+    pub(super) fn new(index: FileIndex, peers: usize, is_wanted: impl Fn(&FileName) -> bool) -> Self {
+        let mut has_failed = Vec::new();
+        let mut peers = vec![Peer::default(); peers];
+        for Joined { peer, sources, .. } in index.listings() {
+            has_failed.resize(sources.end, false);
+            peers[*peer] = Peer { cursor: sources.start, sources: sources.clone(), ..Peer::default() };
+        }
+        let mut queue = Self {
+            states: (0..index.len()).map(|_| State::default()).collect(),
+            has_failed,
+            peers,
+            tally: Tally { open: index.len(), ..Tally::default() },
+            under_way: 0,
+            postponed: Vec::new(),
+            is_last_round: false,
+            is_stopped: false,
+            index,
+        };
+        for name in 0..queue.states.len() {
+            if !is_wanted(&queue.index.name(name)) {
+                queue.finish(name, Outcome::AlreadyHere);
+            }
+        }
+        queue
+    }
+
+    /// How many names came to what.
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Gives out no more tasks; whether that was so before.
+    pub(super) fn stop(&mut self) -> bool {
+        mem::replace(&mut self.is_stopped, true)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Takes the next task: a call to the peer, and a name that is under way.
+    pub(super) fn next(&mut self) -> Next {
+        loop {
+            if self.is_stopped {
+                return Next::Done;
+            }
+            if let Some(task) = self.take_waiting() {
+                return Next::Download(task);
+            }
+            if self.under_way > 0 {
+                return Next::Wait;
+            }
+            let Some(name) = self.postponed.pop() else { return Next::Done };
+            self.is_last_round = true;
+            if self.states[name].progress == Progress::Postponed {
+                self.requeue(name);
+            }
+        }
+    }
+
+    fn take_waiting(&mut self) -> Option<Task> {
+        let mut least_busy = None;
+        let mut least_calls = MAX_CALLS_PER_PEER;
+        for peer in 0..self.peers.len() {
+            let calls = self.peers[peer].calls;
+            if calls < least_calls && self.find_waiting(peer) {
+                least_busy = Some(peer);
+                least_calls = calls;
+            }
+        }
+        let peer = least_busy?;
+        self.peers[peer].calls += 1;
+        let source = self.peers[peer].cursor;
+        let name = self.index.name_of(source);
+        self.set_progress(name, Progress::UnderWay);
+        Some(Task { file_name: self.index.name(name), name, source, peer })
+    }
+
+    /// Moves the cursor of a peer to its first name that waits, if there is one.
+    fn find_waiting(&mut self, peer: usize) -> bool {
+        let peer = &mut self.peers[peer];
+        while peer.cursor < peer.sources.end {
+            let state = &self.states[self.index.name_of(peer.cursor)];
+            if state.progress == Progress::Waiting && !self.has_failed[peer.cursor] {
+                return true;
+            }
+            peer.cursor += 1;
+        }
+        false
+    }
+
+    /// Ends a call, which the peer answered in some way or not at all.
+    pub(super) fn end_call(&mut self, peer: usize, is_answered: bool) {
+        let peer = &mut self.peers[peer];
+        peer.calls -= 1;
+        peer.unanswered = if is_answered { 0 } else { peer.unanswered + 1 };
+    }
+
+    /// Ends a name.
+    pub(super) fn finish(&mut self, name: usize, outcome: Outcome) {
+        self.set_progress(name, Progress::Done);
+        self.tally.open -= 1;
+        match outcome {
+            Outcome::Saved(bytes) => {
+                self.tally.saved += 1;
+                self.tally.bytes += bytes;
+            }
+            Outcome::AlreadyHere => self.tally.already_here += 1,
+            Outcome::Directory => self.tally.directories += 1,
+            Outcome::Failed => self.tally.failed += 1,
+        }
+    }
+
+    /// Keeps a name for the second round; false if this is it.
+    pub(super) fn postpone(&mut self, name: usize) -> bool {
+        if !self.is_last_round {
+            self.set_progress(name, Progress::Postponed);
+            self.postponed.push(name);
+        }
+        !self.is_last_round
+    }
+
+    /// Hands a name that its source did not give to the others, or ends it where there are none.
+    pub(super) fn fail(&mut self, task: &Task, is_directory: bool) -> Option<Outcome> {
+        self.has_failed[task.source] = true;
+        self.states[task.name].is_file |= !is_directory;
+        if self.has_source(task.name) {
+            self.requeue(task.name);
+            return None;
+        }
+        let outcome = if self.states[task.name].is_file { Outcome::Failed } else { Outcome::Directory };
+        self.finish(task.name, outcome);
+        Some(outcome)
+    }
+
+    /// Gives up a peer that did not answer again and again: how many names nobody will give now.
+    pub(super) fn give_up_unanswering(&mut self, peer: usize) -> usize {
+        if self.peers[peer].unanswered < MAX_UNANSWERED {
+            return 0;
+        }
+        let mut lost = 0;
+        for source in self.peers[peer].sources.clone() {
+            let had_failed = mem::replace(&mut self.has_failed[source], true);
+            let name = self.index.name_of(source);
+            let is_idle = matches!(self.states[name].progress, Progress::Waiting | Progress::Postponed);
+            if !had_failed && is_idle && !self.has_source(name) {
+                self.finish(name, Outcome::Failed);
+                lost += 1;
+            }
+        }
+        lost
+    }
+
+    fn has_source(&self, name: usize) -> bool {
+        self.index.sources(name).any(|source| !self.has_failed[source])
+    }
+
+    /// Lets a name wait again, before all that its peers have not been asked for.
+    fn requeue(&mut self, name: usize) {
+        self.set_progress(name, Progress::Waiting);
+        for source in self.index.sources(name) {
+            let peer = &mut self.peers[self.index.peer_of(source)];
+            peer.cursor = peer.cursor.min(source);
+        }
+    }
+
+    fn set_progress(&mut self, name: usize, progress: Progress) {
+        let before = mem::replace(&mut self.states[name].progress, progress);
+        self.under_way += usize::from(progress == Progress::UnderWay);
+        self.under_way -= usize::from(before == Progress::UnderWay);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::collector::listing, *};
+
+    /// A queue in which each peer holds the names of its row.
+    fn queue(peers: &[&[usize]]) -> DownloadQueue {
+        let mut index = FileIndex::new();
+        for (peer, names) in peers.iter().enumerate() {
+            let names: Vec<String> = names.iter().map(|name| format!("{name:03}")).collect();
+            index.join(peer, listing(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+        }
+        DownloadQueue::new(index, peers.len(), |_| true)
+    }
+
+    fn take(queue: &mut DownloadQueue) -> Task {
+        match queue.next() {
+            Next::Download(task) => task,
+            other => panic!("{other:?} in place of a task"),
+        }
+    }
+
+    /// Takes a task that is to be this name from this peer.
+    fn expect(queue: &mut DownloadQueue, name: usize, peer: usize) -> Task {
+        let task = take(queue);
+        assert_eq!((task.file_name.as_str(), task.peer), (&*format!("{name:03}"), peer));
+        task
+    }
+
+    fn succeed(queue: &mut DownloadQueue, task: &Task) {
+        queue.end_call(task.peer, true);
+        queue.finish(task.name, Outcome::Saved(1));
+    }
+
+    fn refuse(queue: &mut DownloadQueue, task: &Task) -> Option<Outcome> {
+        queue.end_call(task.peer, true);
+        queue.fail(task, false)
+    }
+
+    fn ignore(queue: &mut DownloadQueue, task: &Task) -> (Option<Outcome>, usize) {
+        queue.end_call(task.peer, false);
+        (queue.fail(task, false), queue.give_up_unanswering(task.peer))
+    }
+
+    #[test]
+    fn names_are_spread_over_their_sources_in_list_order() {
+        let mut queue = queue(&[&[0, 1, 2, 3], &[0, 1, 2, 3]]);
+        let _tasks = [(0, 0), (1, 1), (2, 0), (3, 1)].map(|(name, peer)| expect(&mut queue, name, peer));
+        assert_eq!(queue.next(), Next::Wait);
+    }
+
+    #[test]
+    fn names_that_are_not_wanted_are_not_asked_for() {
+        let mut index = FileIndex::new();
+        index.join(0, listing(&["000", "001", "002"]));
+        let mut queue = DownloadQueue::new(index, 1, |name| name.as_str() == "001");
+        assert_eq!(queue.tally().open, 1);
+        let task = expect(&mut queue, 1, 0);
+        succeed(&mut queue, &task);
+        assert_eq!(queue.next(), Next::Done);
+    }
+
+    #[test]
+    fn a_fast_peer_takes_over_what_waits_for_a_slow_one() {
+        let all: Vec<usize> = (0..8).collect();
+        let mut queue = queue(&[&all, &all]);
+        let stuck = expect(&mut queue, 0, 0);
+        for _ in 0..7 {
+            let task = take(&mut queue);
+            assert_eq!(task.peer, 1);
+            succeed(&mut queue, &task);
+        }
+        assert_eq!(queue.next(), Next::Wait);
+        succeed(&mut queue, &stuck);
+        assert_eq!(queue.next(), Next::Done);
+    }
+
+    #[test]
+    fn a_peer_has_at_most_four_calls() {
+        let mut queue = queue(&[&[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
+        let tasks: Vec<_> = (0..MAX_CALLS_PER_PEER).map(|_| take(&mut queue)).collect();
+        assert_eq!(queue.next(), Next::Wait);
+        queue.end_call(tasks[2].peer, true);
+        take(&mut queue);
+        assert_eq!(queue.next(), Next::Wait);
+    }
+
+    #[test]
+    fn nothing_is_done_before_it_is_committed() {
+        let mut queue = queue(&[&[0]]);
+        let task = take(&mut queue);
+        queue.end_call(task.peer, true);
+        assert_eq!(queue.next(), Next::Wait);
+        queue.finish(task.name, Outcome::Saved(1));
+        assert_eq!(queue.next(), Next::Done);
+    }
+
+    #[test]
+    fn each_source_is_asked_once_until_none_is_left() {
+        let mut queue = queue(&[&[0], &[0], &[0]]);
+        for (peer, remaining) in [(0, None), (1, None), (2, Some(Outcome::Failed))] {
+            let task = expect(&mut queue, 0, peer);
+            assert_eq!(refuse(&mut queue, &task), remaining);
+        }
+        assert_eq!(queue.next(), Next::Done);
+    }
+
+    #[test]
+    fn what_all_call_a_directory_is_one() {
+        let mut queue = queue(&[&[0, 1], &[0, 1]]);
+        let mut remaining = Vec::new();
+        while let Next::Download(task) = queue.next() {
+            queue.end_call(task.peer, true);
+            remaining.push(queue.fail(&task, task.name == 0 || task.peer == 0));
+        }
+        assert_eq!(remaining, [None, None, Some(Outcome::Directory), Some(Outcome::Failed)]);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_answer_is_given_up_and_what_others_have_goes_to_them() {
+        let mut queue = queue(&[&[0, 1, 2, 3, 4], &[3]]);
+        let first = expect(&mut queue, 0, 0);
+        let other = expect(&mut queue, 3, 1);
+        assert_eq!(ignore(&mut queue, &first), (Some(Outcome::Failed), 0));
+        let second = expect(&mut queue, 1, 0);
+        assert_eq!(ignore(&mut queue, &second), (Some(Outcome::Failed), 2));
+        assert_eq!(queue.next(), Next::Wait);
+        assert_eq!(refuse(&mut queue, &other), Some(Outcome::Failed));
+        assert_eq!((queue.next(), queue.tally().open), (Next::Done, 0));
+    }
+
+    #[test]
+    fn a_name_that_failed_is_asked_of_the_next_before_all_others() {
+        let mut queue = queue(&[&[0, 1, 2, 3, 4, 5], &[0, 1, 2, 3, 4, 5]]);
+        let first = expect(&mut queue, 0, 0);
+        let second = expect(&mut queue, 1, 1);
+        assert_eq!(refuse(&mut queue, &first), None);
+        expect(&mut queue, 2, 0);
+        succeed(&mut queue, &second);
+        expect(&mut queue, 0, 1);
+    }
+
+    #[test]
+    fn every_name_is_asked_of_everybody_when_all_refuse() {
+        let (names, peers) = (200, 40);
+        let held: Vec<usize> = (0..names).collect();
+        let mut queue = queue(&vec![&held[..]; peers]);
+        let mut attempts = 0;
+        while let Next::Download(task) = queue.next() {
+            refuse(&mut queue, &task);
+            attempts += 1;
+        }
+        assert_eq!((attempts, queue.tally().open), (names * peers, 0));
+    }
+
+    #[test]
+    fn what_found_no_room_has_one_more_round_alone() {
+        let mut queue = queue(&[&[0, 1, 2], &[1]]);
+        let (first, second) = (expect(&mut queue, 0, 0), expect(&mut queue, 1, 1));
+        for task in [&first, &second] {
+            queue.end_call(task.peer, true);
+            assert!(queue.postpone(task.name));
+        }
+        let third = expect(&mut queue, 2, 0);
+        assert_eq!(queue.next(), Next::Wait, "not before the others are done");
+        succeed(&mut queue, &third);
+        let again = expect(&mut queue, 1, 0);
+        assert_eq!(queue.next(), Next::Wait, "one at a time");
+        queue.end_call(again.peer, true);
+        assert!(!queue.postpone(again.name), "there is no third round");
+        queue.finish(again.name, Outcome::Failed);
+        let again = expect(&mut queue, 0, 0);
+        succeed(&mut queue, &again);
+        assert_eq!((queue.next(), queue.tally().open), (Next::Done, 0));
+    }
+}
