@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::harness::{
     Dir, FakePeer, Gate, PASSWORD, PATIENCE, Reply, Running, SilentPort, call, content_answer, download, eventually,
-    serve, serve_python, string, tinyp2p,
+    serve, serve_python, string, tinyp2p, wait_for_partial,
 };
 
 fn text(content: &str) -> Reply {
@@ -21,33 +21,6 @@ fn text(content: &str) -> Reply {
 }
 
 // The exit status is 1 when the URL given gave no peer list or no listing.
-
-#[test]
-fn a_given_peer_that_gives_no_peer_list_is_a_failure() {
-    let dead = SilentPort::reserve();
-    let here = Dir::new();
-    download(&here, &dead.url()).run().ends(1, &[], &[&dead.url()]).with_one_complaint();
-    download(&here, "http://peer.invalid:4000").run().ends(1, &[], &["peer.invalid"]).with_one_complaint();
-    for (reply, told) in [
-        (Reply::silence(), ""),
-        (Reply::refusal(), "password"),
-        (Reply::fault("what a pity"), "what a pity"),
-        (Reply::document(b"no XML"), ""),
-        (Reply::document(b""), ""),
-        (Reply::spelled("<int>1</int>"), ""),
-        (Reply::spelled("<boolean>1</boolean>"), ""),
-        (Reply::peers(["http://127.0.0.1:1"]).cut(1), ""),
-        (Reply::peers(["http://127.0.0.1:1"]).stalled(1), ""),
-        (Reply::raw(*b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "404"),
-        (Reply::raw(*b"SSH-2.0-OpenSSH\r\n"), ""),
-        (Reply::raw(*b""), ""),
-    ] {
-        let peer = FakePeer::new().on_peers(reply).start();
-        let run = download(&here, peer.url()).options(["--timeout", "1"]).run();
-        run.ends(1, &[], &[peer.url(), told]).with_one_complaint();
-    }
-    assert_eq!(here.names(), [""; 0]);
-}
 
 #[test]
 fn a_given_peer_that_gives_no_listing_is_a_failure_but_the_others_are_asked() {
@@ -63,16 +36,6 @@ fn a_given_peer_that_gives_no_listing_is_a_failure_but_the_others_are_asked() {
 }
 
 #[test]
-fn false_is_explained_by_both_its_causes() {
-    let (shared, here) = (Dir::with([("file", &b"content"[..])]), Dir::new());
-    let server = serve(&shared).start();
-    let run = tinyp2p(&here, ["another password", "client", server.url(), ""]);
-    run.ends(1, &[], &["password", "URL", server.url()]).with_one_complaint();
-    let other_spelling = server.url().replace("127.0.0.1", "localhost");
-    download(&here, &other_spelling).run().ends(1, &[], &["password", "URL", &other_spelling]).with_one_complaint();
-}
-
-#[test]
 fn the_given_peer_is_asked_also_when_it_does_not_list_itself() {
     let here = Dir::new();
     let peer = FakePeer::new().on_peers(Reply::peers([""; 0])).file("file", text("content")).start();
@@ -80,57 +43,6 @@ fn the_given_peer_is_asked_also_when_it_does_not_list_itself() {
 }
 
 // The exit status is 1 when a name that was listed, matches and passes the check is not here at the end.
-
-#[test]
-fn a_file_that_nobody_delivers_is_a_failure_and_the_rest_arrives() {
-    let here = Dir::new();
-    let whole = || text("some content that is long enough to be cut");
-    let peer = FakePeer::sharing([
-        ("cut before the content", whole().cut(110)),
-        ("cut in the content", whole().cut(80)),
-        ("cut at the last byte", whole().cut(1)),
-        ("stalled", whole().stalled(80)),
-        ("dripping", whole().paced(1, Duration::from_millis(50))),
-        ("refused", Reply::refusal()),
-        ("faulty", Reply::fault("[Errno 13] Permission denied")),
-        ("no XML", Reply::document(b"no XML")),
-        ("nothing", Reply::raw(*b"")),
-        ("good", text("content")),
-        ("also good", text("")),
-    ]);
-    let run = download(&here, peer.url()).options(["--timeout", "1"]).run();
-    let mut told: Vec<&str> = peer_names(&peer).into_iter().filter(|name| !name.contains("good")).collect();
-    assert_eq!(told.len(), 9);
-    told.push(peer.url());
-    run.ends(1, &["good", "also good"], &told);
-    assert_eq!(here.names(), ["also good", "good"], "no partial file stays");
-}
-
-/// The names that a scripted peer was asked for, each once.
-fn peer_names(peer: &FakePeer) -> Vec<&'static str> {
-    let mut names = peer.fetched();
-    names.sort();
-    names.dedup();
-    names.into_iter().map(|name| &*Box::leak(name.into_boxed_str())).collect()
-}
-
-#[test]
-fn a_cut_without_a_length_is_noticed_all_the_same() {
-    let here = Dir::new();
-    let document = content_answer("<string>content</string>");
-    let peer = FakePeer::sharing([
-        ("whole", Reply::without_length(&document)),
-        ("in chunks", Reply::chunked(&document)),
-        ("cut in chunks", Reply::chunked(&document).cut(9)),
-        ("cut in the content", Reply::without_length(&document).cut(58)),
-        ("cut in a tag", Reply::without_length(&document).cut(50)),
-        ("cut at the end", Reply::without_length(&document).cut(3)),
-    ]);
-    let told = ["cut in chunks", "cut in the content", "cut in a tag", "cut at the end", peer.url()];
-    download(&here, peer.url()).run().ends(1, &["in chunks", "whole"], &told);
-    assert_eq!(here.names(), ["in chunks", "whole"]);
-    assert_eq!(here.read("whole"), b"content");
-}
 
 #[test]
 fn content_is_read_in_every_legal_spelling_and_no_other() {
@@ -371,21 +283,6 @@ fn names_of_the_original_that_are_not_utf_8_cost_themselves_alone() {
 // What is already there is never touched.
 
 #[test]
-fn what_is_there_is_neither_fetched_nor_changed() {
-    let here = Dir::with([("file", &b"mine"[..])]);
-    fs::create_dir(here.join("directory")).unwrap();
-    symlink("target", here.join("dangling")).unwrap();
-    let theirs = || text("theirs");
-    let peer =
-        FakePeer::sharing([("file", theirs()), ("directory", theirs()), ("dangling", theirs()), ("new", theirs())]);
-    download(&here, peer.url()).run().ends(0, &["new"], &[]);
-    assert_eq!(peer.fetched(), ["new"]);
-    assert_eq!(here.read("file"), b"mine");
-    assert_eq!(here.names(), ["dangling", "directory", "file", "new"]);
-    assert!(fs::symlink_metadata(here.join("dangling")).unwrap().is_symlink());
-}
-
-#[test]
 fn a_name_that_appears_meanwhile_is_left_alone_and_is_a_warning() {
     let here = Dir::new();
     let gate = Arc::new(Gate::default());
@@ -422,22 +319,13 @@ fn stalling_peer() -> FakePeer {
     FakePeer::sharing([("file", text(&"x".repeat(1 << 20)).stalled(1000))])
 }
 
-/// Waits until some of a download has arrived: there is a partial file with something in it.
-#[track_caller]
-fn wait_for_partial(here: &Dir) -> String {
-    eventually("a partial file", PATIENCE, || {
-        let names = here.names().into_iter();
-        names.into_iter().find(|name| fs::metadata(here.join(name)).is_ok_and(|metadata| metadata.len() > 0))
-    })
-}
-
 #[test]
 fn signals_end_a_client_with_their_status_and_leave_nothing() {
     for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let here = Dir::new();
         let peer = stalling_peer();
         let run = download(&here, peer.url()).start();
-        wait_for_partial(&here);
+        wait_for_partial(here.path());
         run.signal(signal);
         run.finish().ends(status, &[], &[]);
         assert_eq!(here.names(), [""; 0], "{signal:?}");
@@ -445,29 +333,19 @@ fn signals_end_a_client_with_their_status_and_leave_nothing() {
 }
 
 #[test]
-fn a_signal_ends_a_client_that_waits_for_an_answer() {
-    let here = Dir::new();
-    let peer = FakePeer::new().on_peers(Reply::silence()).start();
-    let run = download(&here, peer.url()).start();
-    eventually("a call", PATIENCE, || (!peer.calls().is_empty()).then_some(()));
-    run.signal(Signal::INT);
-    run.finish().ends(130, &[], &[]);
-}
-
-#[test]
 fn what_a_killed_client_left_is_reclaimed_by_the_next() {
     let here = Dir::new();
     let stalling = stalling_peer();
     let run = download(&here, stalling.url()).start();
-    let partial = wait_for_partial(&here);
+    let partial = wait_for_partial(here.path());
     run.signal(Signal::KILL);
     assert_eq!(run.finish().code(), None);
-    assert_eq!(here.names(), [partial.as_str()]);
+    assert_eq!(here.names(), [partial.file_name().unwrap().to_str().unwrap()]);
     let server = serve(&here).start();
     assert_eq!(call(server.url(), 1, &string("")).names(), [""; 0]);
     let peer = FakePeer::sharing([("file", text("content"))]);
     download(&here, peer.url()).run().ends(0, &["file"], &[]);
-    assert_eq!(here.names(), ["file"], "{partial} is still there");
+    assert_eq!(here.names(), ["file"], "{} is still there", partial.display());
 }
 
 #[test]
@@ -477,32 +355,13 @@ fn a_client_under_way_keeps_its_partial_file_from_the_next() {
     let slow = text(&"x".repeat(1 << 20)).half_behind(&gate);
     let first_peer = FakePeer::sharing([("slow", slow)]);
     let first = download(&here, first_peer.url()).start();
-    wait_for_partial(&here);
+    wait_for_partial(here.path());
     let other_peer = FakePeer::sharing([("other", text("content"))]);
     download(&here, other_peer.url()).run().ends(0, &["other"], &[]);
     gate.open();
     first.finish().ends(0, &["slow"], &[]);
     assert_eq!(here.names(), ["other", "slow"]);
     assert_eq!(here.read("slow").len(), 1 << 20);
-}
-
-#[test]
-fn two_clients_in_one_directory_do_each_other_no_harm() {
-    let (shared, here) = (Dir::new(), Dir::new());
-    for number in 0..100 {
-        shared.write(&format!("file{number}"), format!("content {number}").repeat(number * 20));
-    }
-    let server = serve(&shared).start();
-    let runs = [(); 3].map(|()| download(&here, server.url()).start()).map(Running::finish);
-    let mut saved: Vec<String> = Vec::new();
-    for run in runs {
-        saved.extend(run.stdout.lines().map(str::to_owned));
-        let lines = run.stdout.clone();
-        run.ends(0, &lines.lines().collect::<Vec<_>>(), &[]);
-    }
-    saved.sort();
-    assert_eq!(saved, shared.names(), "each name is said by the one that saved it");
-    here.assert_same_files(&shared);
 }
 
 // Gentle with others, patient with the slow.
@@ -557,18 +416,6 @@ fn receiving_takes_little_memory_whatever_the_size() {
         let peak = crate::harness::peak_memory(run.pid());
         assert!(peak < 40 << 10, "{peak} KiB");
     }
-}
-
-#[test]
-fn what_finds_no_room_is_a_failure_and_smaller_files_arrive() {
-    let shared = Dir::with([("large", &*vec![b'x'; 1 << 20]), ("small", b"content"), ("zero", b"")]);
-    let server = serve(&shared).start();
-    let here = Dir::new();
-    let mut command = Command::new("sh");
-    let limited = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
-    command.args(["-c", limited, env!("CARGO_BIN_EXE_tinyp2p"), PASSWORD, "client", server.url(), ""]);
-    Running::start(&here, command).finish().ends(1, &["small", "zero"], &["large"]);
-    assert_eq!(here.names(), ["small", "zero"]);
 }
 
 #[test]

@@ -18,16 +18,12 @@ use std::{
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::harness::{
-    Connection, Dir, FakePeer, Gate, PASSWORD, PATIENCE, Reply, Run, Running, Server, SilentPort, call, call_for,
-    content_answer, download, eventually, full, serve, string,
+    Connection, Dir, FakePeer, Gate, PASSWORD, PATIENCE, Reply, Run, Running, Server, call, call_for, content_answer,
+    download, eventually, full, is_partial, serve, string, wait_for_partial,
 };
 
 fn text(content: impl AsRef<[u8]>) -> Reply {
     Reply::content(content)
-}
-
-fn is_partial(name: &str) -> bool {
-    name.starts_with(".tinyp2p-")
 }
 
 /// A client that a shell starts after these commands.
@@ -36,16 +32,6 @@ fn client_behind(commands: &str, url: &str) -> Command {
     command.args(["-c", &format!("{commands}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tinyp2p")]);
     command.args(["--timeout", "10", PASSWORD, "client", url, ""]);
     command
-}
-
-/// Waits until a partial file holds something; its path.
-#[track_caller]
-fn wait_for_partial(here: &Path) -> PathBuf {
-    eventually("a partial file", PATIENCE, || {
-        let entries = fs::read_dir(here).unwrap().filter_map(Result::ok);
-        let paths = entries.filter(|entry| is_partial(&entry.file_name().to_string_lossy())).map(|entry| entry.path());
-        paths.into_iter().find(|path| fs::metadata(path).is_ok_and(|found| found.len() > 0))
-    })
 }
 
 /// Says that a case could not be tried here, and why.
@@ -830,11 +816,4 @@ fn clients_and_servers_in_one_directory_end_with_each_file_once() {
     assert_eq!(saved, shared.names(), "each name is said once");
     here.assert_same_files(&shared);
     eprintln!("{looks} files were fetched while they came");
-}
-
-#[test]
-fn a_dead_port_is_named_with_its_reason() {
-    let dead = SilentPort::reserve();
-    let run = download(&Dir::new(), &dead.url()).run();
-    run.ends(1, &[], &["could not connect: connection refused", &dead.url()]).with_one_complaint();
 }

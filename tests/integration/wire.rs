@@ -6,7 +6,6 @@ use std::{
     path::PathBuf,
     sync::{Arc, Barrier},
     thread,
-    time::Duration,
 };
 
 use crate::harness::{
@@ -321,31 +320,17 @@ fn status_of(server: &Server, bytes: impl AsRef<[u8]>) -> u16 {
 }
 
 #[test]
-fn wrong_http_gets_the_status_that_names_the_fault() {
+fn other_paths_get_404_and_what_is_no_request_400() {
     let dir = Dir::new();
     let server = serve(&dir).start();
-    let many_headers = "X-A: b\r\n".repeat(101);
-    let long_header = "x".repeat(17 * 1024);
-    for (request, statuses) in [
-        ("POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".to_owned(), &[404][..]),
-        ("POST /RPC2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".to_owned(), &[404]),
-        ("nonsense\r\n\r\n".to_owned(), &[400]),
-        ("POST /RPC2 HTTP/1.1\nHost: x\nContent-Length: 0\n\n".to_owned(), &[400]),
-        ("POST RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".to_owned(), &[400]),
-        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n".to_owned(), &[400]),
-        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n".to_owned(), &[400]),
-        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".to_owned(), &[400]),
-        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &[411]),
-        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n".to_owned(), &[413]),
-        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000000\r\n\r\n".to_owned(), &[413]),
-        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n".to_owned(), &[400, 413]),
-        (format!("POST /RPC2 HTTP/1.1\r\nHost: x\r\nX-Long: {long_header}\r\n\r\n"), &[431]),
-        (format!("POST /RPC2 HTTP/1.1\r\nHost: x\r\n{many_headers}\r\n"), &[431]),
-        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(), &[411, 501]),
+    for (request, status) in [
+        ("POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 404),
+        ("POST /RPC2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 404),
+        ("POST RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 400),
+        ("nonsense\r\n\r\n", 400),
     ] {
-        let status = status_of(&server, &request);
-        assert!(statuses.contains(&status), "{request:.100?} got {status}, not {statuses:?}");
-        assert_eq!(call(server.url(), 0, &array([""; 0])).peers(), [server.url()], "after {request:.100?}");
+        assert_eq!(status_of(&server, request), status, "{request:?}");
+        assert_eq!(call(server.url(), 0, &array([""; 0])).peers(), [server.url()], "after {request:?}");
     }
 }
 
@@ -376,40 +361,6 @@ fn a_body_that_is_too_long_is_refused_also_while_it_is_being_sent() {
     connection.send(head);
     connection.send(vec![b'x'; 8 * 1024 * 1024]);
     assert_eq!(connection.response().status, 413);
-}
-
-#[test]
-fn a_request_that_does_not_come_whole_in_time_gets_408() {
-    let dir = Dir::new();
-    let server = serve(&dir).options(["--timeout", "1"]).start();
-    for part in ["POST /RPC2 HTTP/1.1\r\nHo", "POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"] {
-        assert_eq!(status_of(&server, part), 408, "{part:?}");
-    }
-}
-
-#[test]
-fn a_request_that_drips_gets_no_more_time_than_a_silent_one() {
-    let dir = Dir::new();
-    let server = serve(&dir).options(["--timeout", "1"]).start();
-    let mut connection = Connection::open(server.url());
-    connection.send("POST /RPC2 HTTP/1.1\r\nHost: x\r\nX: ");
-    // Ten seconds of drops; the server has hung up long before.
-    let hung_up = (0..200).any(|_| {
-        thread::sleep(Duration::from_millis(50));
-        !connection.send("x")
-    });
-    assert!(hung_up, "a drip kept the connection for 10 s");
-}
-
-#[test]
-fn a_connection_that_says_nothing_is_closed_and_blocks_nobody() {
-    let dir = Dir::new();
-    let server = serve(&dir).options(["--timeout", "1"]).start();
-    let mut silent: Vec<Connection> = (0..20).map(|_| Connection::open(server.url())).collect();
-    assert_eq!(call(server.url(), 0, &array([""; 0])).peers(), [server.url()]);
-    for connection in &mut silent {
-        connection.rest();
-    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the integration tests, the benchmark and the unit tests share: raw HTTP, XML-RPC values read and written
-//! independently of the program's own code, readers that give their bytes in pieces, files, and memory.
+//! independently of the program's own code, readers that give their bytes in pieces, files,
+//! memory, and a long wire.
 //!
 //! Each of the three includes it as the module `support` of its root. Nothing here knows the program.
 #![allow(dead_code, unused_imports)] // Each of the three uses a part of it.
@@ -9,6 +10,7 @@ mod files;
 mod http;
 mod memory;
 mod reader;
+mod relay;
 mod value;
 
 use std::{
@@ -24,6 +26,7 @@ pub(crate) use self::{
     http::{Connection, Response, call, call_for, post, try_call},
     memory::{Peak, peak_kib, status_field},
     reader::ChunkedReader,
+    relay::{Relay, Wire},
     value::{
         Answer, Fault, Value, array, content_answer, escaped, false_answer, fault_answer, int, method_call,
         names_answer, parse_call, peers_answer, string,

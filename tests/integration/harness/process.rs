@@ -2,23 +2,29 @@
 
 use std::{
     ffi::OsStr,
-    fmt::Write as _,
+    fmt,
+    fs::{self, DirEntry},
     io::{self, Read},
     mem,
-    os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Dir, PASSWORD, PATIENCE, eventually};
+use super::{Dir, PASSWORD, PATIENCE};
+
+/// How many lines of an output a failure shows from its beginning, and as many from its end.
+const SHOWN_LINES: usize = 40;
 
 /// A command that has ended.
 pub(crate) struct Run {
     command: String,
     dir: PathBuf,
+    /// What lay in the directory at the end.
+    files: Vec<String>,
     status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -129,11 +135,36 @@ impl Running {
     /// Waits for the end, which must come within `PATIENCE`.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Run {
-        let status = eventually(&format!("the end of {}", self.command), PATIENCE, || self.child.try_wait().unwrap());
-        let text = |collector: Option<JoinHandle<String>>| collector.map_or_else(String::new, |it| it.join().unwrap());
-        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
-        Run { command: mem::take(&mut self.command), dir: mem::take(&mut self.dir), status, stdout, stderr }
+        let deadline = Instant::now() + PATIENCE;
+        let mut status = self.child.try_wait().unwrap();
+        while status.is_none() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+            status = self.child.try_wait().unwrap();
+        }
+        if let Some(status) = status {
+            return self.end(status);
+        }
+        // What a command that never ends has said is worth seeing.
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        panic!("killed, for it was still running after {PATIENCE:?}\n{}", self.end(status));
     }
+
+    fn end(&mut self, status: ExitStatus) -> Run {
+        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+        let files = listing(&self.dir);
+        Run { command: mem::take(&mut self.command), dir: mem::take(&mut self.dir), files, status, stdout, stderr }
+    }
+}
+
+/// What a stream was collected to. A process that a killed command left may hold it open.
+fn text(collector: Option<JoinHandle<String>>) -> String {
+    let Some(collector) = collector else { return String::new() };
+    let deadline = Instant::now() + PATIENCE;
+    while !collector.is_finished() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+    if collector.is_finished() { collector.join().unwrap() } else { "[some process holds this open]".to_owned() }
 }
 
 /// Starts a command. That there is no `python3` is worth a word of its own.
@@ -208,16 +239,38 @@ impl Run {
     }
 }
 
-impl std::fmt::Display for Run {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut listing = String::new();
-        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let length = entry.metadata().map_or(0, |metadata| metadata.len());
-            writeln!(listing, "  {}, {length} bytes", entry.file_name().display())?;
+/// All that a failure needs to show: the command line, what lies in its directory, how it ended and what it said.
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "==== command\n{}\n==== files in {}", self.command, self.dir.display())?;
+        for name in &self.files {
+            writeln!(f, "{name}")?;
         }
-        writeln!(f, "command: {}\nstatus: {:?}, signal {:?}", self.command, self.status.code(), self.status.signal())?;
-        writeln!(f, "directory {}:\n{listing}stdout:\n{}\nstderr:\n{}", self.dir.display(), self.stdout, self.stderr)
+        writeln!(f, "==== status\n{}", self.status)?;
+        writeln!(f, "==== stdout\n{}", shortened(&self.stdout))?;
+        writeln!(f, "==== stderr\n{}\n====", shortened(&self.stderr))
     }
+}
+
+/// What lies in a directory, with sizes, in order of the names.
+fn listing(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let line = |entry: DirEntry| match entry.metadata() {
+        Ok(found) if found.is_file() => format!("{} ({} bytes)", entry.file_name().display(), found.len()),
+        Ok(found) => format!("{} ({:?})", entry.file_name().display(), found.file_type()),
+        Err(error) => format!("{} ({error})", entry.file_name().display()),
+    };
+    let mut lines: Vec<String> = entries.map(line).collect();
+    lines.sort();
+    lines
+}
+
+/// A text without the middle of its lines if there are too many.
+fn shortened(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let Some(left_out @ 1..) = lines.len().checked_sub(2 * SHOWN_LINES) else { return text.trim_end().to_owned() };
+    let (first, last) = (&lines[..SHOWN_LINES], &lines[lines.len() - SHOWN_LINES..]);
+    format!("{}\n[{left_out} lines]\n{}", first.join("\n"), last.join("\n"))
 }
 
 /// The first character of some output that could steer a terminal or forge what stands around it.

@@ -40,18 +40,6 @@ impl Reply {
         Self::raw([b"HTTP/1.0 200 OK\r\nContent-Type: text/xml\r\n\r\n", document].concat())
     }
 
-    /// A good HTTP answer in chunks, the way that proxies like to send them.
-    pub(crate) fn chunked(document: &[u8]) -> Self {
-        let mut bytes = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-        for chunk in document.chunks(7) {
-            bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-            bytes.extend_from_slice(chunk);
-            bytes.extend_from_slice(b"\r\n");
-        }
-        bytes.extend_from_slice(b"0\r\n\r\n");
-        Self { then: Then::Continue, ..Self::raw(bytes) }
-    }
-
     /// These very bytes, and then the end of the connection.
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self { bytes: bytes.into(), gate: None, delay: Duration::ZERO, then: Then::Close, pace: None }
