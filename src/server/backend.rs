@@ -36,10 +36,10 @@ use super::{handler::Answer, request::Head, response::Response};
 /// How often it is looked whether a backend that has not received its request has died; it takes 50 us to receive.
 const RECEIVE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long the worker of a backend may take to end, which takes it 50 us.
-const WORKER_END: Duration = Duration::from_millis(200);
+/// How long each thread of a backend may take to end: it takes them 50 us, and longer only on a machine under load.
+const THREAD_END: Duration = Duration::from_secs(1);
 
-/// How often it is looked meanwhile whether it waits for a request to be dropped.
+/// How often it is looked meanwhile whether the worker waits for a request to be dropped.
 const WORKER_END_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How many bytes of a body are passed through at a time: two of them fit into a socket on all systems.
@@ -231,12 +231,13 @@ impl Backend {
 }
 
 impl Drop for Backend {
-    /// Ends the worker before the server: one that still works when its pool ends may wait for ever.
+    /// Ends the threads, so that their descriptors are free. The worker comes first: if it still works when its pool
+    /// ends it may wait for ever.
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
         let _ = self.stream.set_read_timeout(Some(WORKER_END_INTERVAL));
         let began = Instant::now();
-        while began.elapsed() < WORKER_END {
+        while began.elapsed() < THREAD_END {
             match (&self.stream).read(&mut [0; MAX_ANSWER_HEAD_BYTES]) {
                 Ok(0) => break,
                 Ok(_) => {}
@@ -244,8 +245,13 @@ impl Drop for Backend {
                 Err(_) => drop(self.server.try_recv()),
             }
         }
-        // On Linux this ends the accept thread. On other systems the server does, by a connection to its path.
-        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        // On other systems the server ends its accept thread by a connection to its path.
+        #[cfg(target_os = "linux")]
+        {
+            let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+            // The thread sends its error and ends.
+            drop(self.server.recv_timeout(THREAD_END));
+        }
     }
 }
 
@@ -343,6 +349,6 @@ mod tests {
         (&backend.stream).write_all(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\nxxx").unwrap();
         let began = Instant::now();
         drop(backend);
-        assert!(began.elapsed() < WORKER_END * 50, "closing took {:?}", began.elapsed());
+        assert!(began.elapsed() < THREAD_END * 10, "closing took {:?}", began.elapsed());
     }
 }

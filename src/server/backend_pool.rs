@@ -37,7 +37,7 @@ pub(super) struct BackendPool {
 /// The open backends without a request.
 #[derive(Default)]
 struct SpareBackends {
-    /// Each with the moment when it became so.
+    /// Each with the moment when it became so, the longest spare first.
     backends: Vec<(Backend, Instant)>,
     /// Whether there is a thread that closes them.
     has_closer: bool,
@@ -100,15 +100,23 @@ impl BackendPool {
         }
     }
 
-    /// Closes backends that are spare for long, until none is spare.
+    /// Closes backends that have been spare for long, until none is spare.
     fn close_spare(&self) {
         loop {
-            thread::sleep(CLOSE_INTERVAL);
+            // A backend counts until it is closed, for it has its descriptors until then.
+            let permit = self.requests.acquire();
             let mut spare = lock(&self.spare);
-            spare.backends.retain(|(_, since)| since.elapsed() < SPARE_FOR);
-            if spare.backends.is_empty() {
+            let Some((_, since)) = spare.backends.first() else {
                 spare.has_closer = false;
                 return;
+            };
+            if since.elapsed() >= SPARE_FOR {
+                let oldest = spare.backends.remove(0);
+                drop(spare);
+                drop(oldest);
+            } else {
+                drop((spare, permit));
+                thread::sleep(CLOSE_INTERVAL);
             }
         }
     }

@@ -37,8 +37,9 @@ const FREE_PORT_ATTEMPTS: u32 = 16;
 /// Descriptors that are left to the rest of the program.
 const RESERVED_DESCRIPTORS: usize = 16;
 
-/// The descriptors of a backend: its listener twice, and its connection, of which `tiny_http` has the far end twice.
-const BACKEND_DESCRIPTORS: usize = 5;
+/// The descriptors of a backend: its listener twice, its connection, of which `tiny_http` has the far end twice, and the
+/// one that Linux reserves for whatever waits in an accept.
+const BACKEND_DESCRIPTORS: usize = 6;
 
 /// The descriptors of a connection: its socket and a file.
 const CONNECTION_DESCRIPTORS: usize = 2;
@@ -251,9 +252,9 @@ mod tests {
             let Capacity { connections, backends } = Capacity::within(limit);
             let needed = BACKEND_DESCRIPTORS * backends + CONNECTION_DESCRIPTORS * connections;
             assert!(RESERVED_DESCRIPTORS + needed <= limit, "{limit}");
-            assert!(connections >= 3 && backends >= 1, "{limit}: {connections} connections, {backends} backends");
+            assert!(connections >= 2 && backends >= 1, "{limit}: {connections} connections, {backends} backends");
         }
-        assert_eq!(Capacity::within(64), Capacity { connections: 14, backends: 4 });
+        assert_eq!(Capacity::within(64), Capacity { connections: 12, backends: 4 });
         assert_eq!(Capacity::within(1024), Capacity { connections: 256, backends: 64 });
         assert_eq!(Capacity::within(usize::MAX), Capacity { connections: 256, backends: 64 });
     }
