@@ -1,19 +1,16 @@
-//! The directory that downloads arrive in: partial files, and how they become files.
+//! The directory that downloads go into: partial files, and how they become files.
 //!
-//! Invariant: what stands under a name is whole and was synced before it got the name; nothing that stood there before
-//! is replaced, followed or removed. A partial file is locked for as long as its client lives, so whatever partial
-//! file can be locked was left behind by a client that was killed, and the next run removes it. What is whole at once
-//! needs no partial name where the system knows files without any.
+//! Invariant: what has a name is whole and was synced before it got the name; nothing that had the name before is
+//! replaced, followed or removed. A partial file is locked for as long as its client lives, so whatever partial file
+//! can be locked was left by a client that was killed, and the next run removes it. A file whose content is known at
+//! once needs no partial name where the system has anonymous files.
 
 use std::{
     fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -38,24 +35,24 @@ const SLOW_SYNC: Duration = Duration::from_micros(100);
 /// Random characters in the name of a partial file, of 62 kinds: two clients never meet under one name.
 const RANDOM_CHARS: usize = 12;
 
-/// A directory in which files arrive. Any number of them, in one process or several, may work in one directory.
+/// A directory to download into. Any number of them, in one process or several, may work in one directory.
 pub(crate) struct DownloadDir {
     /// Absolute, so that creating a file does not ask for the current directory each time.
-    dir: PathBuf,
+    path: PathBuf,
     /// The directory itself, for syncing; kept open lest that fail for want of descriptors.
     handle: File,
-    /// How files without a name get one here, if they can be made at all.
+    /// How anonymous files get a name here, if they can be made at all.
     link_method: Option<LinkMethod>,
     /// Whether the last batch had to wait for its first sync.
     syncs_slowly: AtomicBool,
 }
 
-/// What became of a file that was to be saved.
+/// What became of a whole file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Committed {
     /// The file is whole under its name, and the name is on the disk.
     Saved,
-    /// Something appeared under the name meanwhile and stays; ours was dropped.
+    /// Something else has the name and stays; ours was dropped.
     AlreadyExists,
 }
 
@@ -63,42 +60,42 @@ impl DownloadDir {
     /// Opens a directory and removes the partial files that killed clients left there.
     ///
     /// Fails unless it is a directory that can be read and written: a file is made and removed again to know that.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let mut downloads = Self::read_only(dir)?;
-        downloads.remove_stale_partials()?;
-        downloads.create()?;
-        downloads.link_method = [LinkMethod::ByDescriptor, LinkMethod::ByProc]
-            .into_iter()
-            .find(|link_method| downloads.supports(*link_method));
-        Ok(downloads)
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut dir = Self::read_only(path)?;
+        dir.remove_stale_partials()?;
+        dir.create()?;
+        let methods = [LinkMethod::ByDescriptor, LinkMethod::ByProc];
+        dir.link_method = methods.into_iter().find(|method| dir.supports(*method));
+        Ok(dir)
     }
 
-    /// A directory in which nothing is to arrive: it is only looked at, and not touched.
-    pub(crate) fn read_only(dir: &Path) -> io::Result<Self> {
+    /// Opens a directory to look at, and touches nothing in it.
+    pub(crate) fn read_only(path: &Path) -> io::Result<Self> {
         // First, because opening what is no directory can block.
-        fs::read_dir(dir)?;
-        let (dir, handle) = (std::path::absolute(dir)?, File::open(dir)?);
-        Ok(Self { dir, handle, link_method: None, syncs_slowly: AtomicBool::new(false) })
+        fs::read_dir(path)?;
+        let handle = File::open(path)?;
+        Ok(Self { path: std::path::absolute(path)?, handle, link_method: None, syncs_slowly: AtomicBool::new(false) })
     }
 
-    /// Whether something of whatever kind stands under the name, a dangling symbolic link too.
+    /// Whether something of whatever kind has the name, a dangling symbolic link too.
     pub(crate) fn contains(&self, name: &FileName) -> bool {
         statat(&self.handle, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Makes an empty partial file of the mode that the umask gives.
     pub(crate) fn create(&self) -> io::Result<PartialFile> {
-        self.partial(create_locked).map(PartialFile::Named)
+        self.make_partial(create_locked).map(PartialFile::Named)
     }
 
-    /// Makes a partial file with this content. It has no name if that can be: then there is nothing to lock and to
-    /// reclaim, and it costs half.
+    /// Makes a partial file with this content. It is anonymous where that can be: then there is nothing to lock and
+    /// to clean up, and it costs half.
     pub(crate) fn create_with(&self, content: &[u8]) -> io::Result<PartialFile> {
         let mut partial = match self.link_method {
-            // In a directory that is gone the system's own error says something else.
-            Some(_) => anonymous::create(&self.handle)
-                .or_else(|error| self.check_unmoved().and(Err(error)))
-                .map(PartialFile::Anonymous)?,
+            Some(method) => {
+                let file = anonymous::create(&self.handle);
+                // In a directory that is gone the system's own error says something else.
+                PartialFile::Anonymous(file.or_else(|error| self.check_unmoved().and(Err(error)))?, method)
+            }
             None => self.create()?,
         };
         partial.write_all(content)?;
@@ -106,16 +103,16 @@ impl DownloadDir {
     }
 
     /// Makes something under a new partial name; it is removed when the result is dropped.
-    fn partial<T>(&self, make: impl FnMut(&Path) -> io::Result<T>) -> io::Result<NamedTempFile<T>> {
+    fn make_partial<T>(&self, make: impl FnMut(&Path) -> io::Result<T>) -> io::Result<NamedTempFile<T>> {
         let mut builder = Builder::new();
         builder.prefix(PARTIAL_PREFIX).suffix(PARTIAL_SUFFIX).rand_bytes(RANDOM_CHARS);
-        builder.make_in(&self.dir, make)
+        builder.make_in(&self.path, make)
     }
 
-    /// Whether a file can be made without a name here and then get one.
-    fn supports(&self, link_method: LinkMethod) -> bool {
-        anonymous::create(&self.handle)
-            .is_ok_and(|file| self.partial(|path| anonymous::link(&file, link_method, &self.handle, path)).is_ok())
+    /// Whether an anonymous file can be made here and get a name by this method.
+    fn supports(&self, method: LinkMethod) -> bool {
+        let Ok(file) = anonymous::create(&self.handle) else { return false };
+        self.make_partial(|path| anonymous::link(&file, method, &self.handle, path)).is_ok()
     }
 
     /// Makes a batch durable and visible, with a result for each file in the given order.
@@ -128,7 +125,7 @@ impl DownloadDir {
         let synced = self.sync_contents(&files);
         let mut results = Vec::with_capacity(batch.len());
         for ((name, partial), synced) in batch.into_iter().zip(synced) {
-            results.push(synced.and_then(|()| self.publish(&name, partial)));
+            results.push(synced.and_then(|()| self.link(&name, partial)));
         }
         let mut saved = results.iter_mut().filter(|result| matches!(result, Ok(Committed::Saved))).peekable();
         if saved.peek().is_some()
@@ -140,19 +137,16 @@ impl DownloadDir {
     }
 
     /// Gives a synced file its name, where nothing has it.
-    fn publish(&self, name: &FileName, partial: PartialFile) -> io::Result<Committed> {
-        let named = match (partial, self.link_method) {
-            (PartialFile::Anonymous(file), Some(link_method)) => {
-                anonymous::link(&file, link_method, &self.handle, Path::new(name.as_str()))
+    fn link(&self, name: &FileName, partial: PartialFile) -> io::Result<Committed> {
+        let linked = match partial {
+            PartialFile::Anonymous(file, method) => {
+                anonymous::link(&file, method, &self.handle, Path::new(name.as_str()))
             }
-            (PartialFile::Anonymous(_), None) => {
-                unreachable!("files without a name are made only where they can get one")
-            }
-            (PartialFile::Named(file), _) => {
-                file.persist_noclobber(self.dir.join(name.as_str())).map(drop).map_err(|refused| refused.error)
+            PartialFile::Named(file) => {
+                file.persist_noclobber(self.path.join(name.as_str())).map(drop).map_err(|refused| refused.error)
             }
         };
-        match named {
+        match linked {
             Ok(()) => Ok(Committed::Saved),
             Err(refused) if refused.kind() == ErrorKind::AlreadyExists => Ok(Committed::AlreadyExists),
             Err(refused) => Err(refused),
@@ -161,26 +155,24 @@ impl DownloadDir {
 
     /// Syncs the content of all files, several at once if the disk is slow, with a result for each.
     fn sync_contents(&self, files: &[&File]) -> Vec<io::Result<()>> {
-        let results: Vec<OnceLock<io::Result<()>>> = files.iter().map(|_| OnceLock::new()).collect();
-        let next = AtomicUsize::new(0);
-        let sync_next = || {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let (file, result) = files.get(index).zip(results.get(index))?;
-            result.set(file.sync_data()).ok()
-        };
+        let threads = if self.syncs_slowly.load(Ordering::Relaxed) { SYNCS_AT_ONCE } else { 1 };
+        let sync = |files: &[&File]| files.iter().map(|file| file.sync_data()).collect::<Vec<_>>();
         thread::scope(|scope| {
-            if self.syncs_slowly.load(Ordering::Relaxed) {
-                for _ in 1..SYNCS_AT_ONCE.min(files.len()) {
-                    // Where no thread is to be had, this one does the work.
-                    let _ = thread::Builder::new().spawn_scoped(scope, || while sync_next().is_some() {});
-                }
-            }
+            let mut chunks = files.chunks(files.len().div_ceil(threads).max(1));
+            let own = chunks.next().unwrap_or_default();
+            let spawn = |chunk| (chunk, thread::Builder::new().spawn_scoped(scope, move || sync(chunk)));
+            let others: Vec<_> = chunks.map(spawn).collect();
             let start = Instant::now();
-            sync_next();
-            self.syncs_slowly.store(start.elapsed() > SLOW_SYNC, Ordering::Relaxed);
-            while sync_next().is_some() {}
-        });
-        results.into_iter().map(|result| result.into_inner().expect("each index was taken by one thread")).collect()
+            let mut results = sync(own);
+            let mean = start.elapsed() / u32::try_from(own.len()).unwrap_or(u32::MAX).max(1);
+            self.syncs_slowly.store(mean > SLOW_SYNC, Ordering::Relaxed);
+            for (chunk, thread) in others {
+                // Where no thread was to be had, this one does the work.
+                results
+                    .extend(thread.map_or_else(|_| sync(chunk), |thread| thread.join().expect("syncing panics not")));
+            }
+            results
+        })
     }
 
     /// Syncs the directory, and with it all names that files got.
@@ -189,13 +181,13 @@ impl DownloadDir {
         match self.handle.sync_all() {
             // Some network and FUSE file systems know no sync of directories; there is nothing to wait for then.
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
-            done => done,
+            synced => synced,
         }
     }
 
     /// Fails if the directory is no longer where it was.
     fn check_unmoved(&self) -> io::Result<()> {
-        if is_same(&fs::metadata(&self.dir)?, &self.handle.metadata()?) {
+        if is_same(&fs::metadata(&self.path)?, &self.handle.metadata()?) {
             Ok(())
         } else {
             Err(io::Error::new(ErrorKind::NotFound, "the directory was replaced"))
@@ -204,7 +196,7 @@ impl DownloadDir {
 
     /// Removes what killed clients left. One that cannot be removed, another user's say, does no harm.
     fn remove_stale_partials(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
+        for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             if entry.file_name().to_str().is_some_and(file_name::is_partial) {
                 let _ = remove_if_abandoned(&entry);
@@ -219,14 +211,14 @@ impl DownloadDir {
 /// Pieces go straight to the file: hand over large ones.
 pub(crate) enum PartialFile {
     Named(NamedTempFile),
-    Anonymous(File),
+    Anonymous(File, LinkMethod),
 }
 
 impl PartialFile {
     fn file(&self) -> &File {
         match self {
             Self::Named(file) => file.as_file(),
-            Self::Anonymous(file) => file,
+            Self::Anonymous(file, _) => file,
         }
     }
 }
@@ -242,9 +234,9 @@ impl Write for PartialFile {
     }
 }
 
-/// How a file without a name gets one.
+/// How an anonymous file gets a name.
 #[derive(Clone, Copy, Debug)]
-enum LinkMethod {
+pub(crate) enum LinkMethod {
     /// By its descriptor: since Linux 6.10, and before for root alone.
     ByDescriptor,
     /// By the link to it in `/proc`.
@@ -253,7 +245,7 @@ enum LinkMethod {
 
 #[cfg(target_os = "linux")]
 mod anonymous {
-    //! Files without a name.
+    //! Files that have no name yet.
 
     use std::os::fd::AsRawFd;
 
@@ -281,7 +273,7 @@ mod anonymous {
 
 #[cfg(not(target_os = "linux"))]
 mod anonymous {
-    //! There are no files without a name.
+    //! There are no anonymous files.
 
     use super::{ErrorKind, File, LinkMethod, Path, io};
 
@@ -294,14 +286,14 @@ mod anonymous {
     }
 }
 
-/// Makes a partial file and locks it; "already exists", which asks for another name, when a reclaiming client was there
+/// Makes a partial file and locks it; "already exists", which asks for another name, when another client removed it
 /// between the two.
 fn create_locked(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
     let ours = match file.try_lock() {
         Ok(()) => leads_to(path, &file),
         Err(TryLockError::WouldBlock) => Ok(false),
-        // A file system without locks: nobody can reclaim there either.
+        // A file system without locks: nobody can remove it there either.
         Err(TryLockError::Error(_)) => Ok(true),
     };
     match ours {

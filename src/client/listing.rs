@@ -122,7 +122,7 @@ impl Calls<'_> {
 
     /// Collects the names that one peer lists and that may be saved here.
     fn ask_one(&self, number: usize, peer: &PeerUrl) -> Result<(), CallError> {
-        let limit = self.run.client.stall_timeout() * TIMEOUTS_TO_SPEND;
+        let limit = self.run.options.common.timeout * TIMEOUTS_TO_SPEND;
         if self.is_anyone_silent.load(Ordering::Relaxed) && self.begun.elapsed() >= limit {
             return Err(CallError::Unreachable("not tried, for too many others are silent".to_owned()));
         }
