@@ -3,6 +3,7 @@
 //! - `cli`: how words become passwords, patterns, options and usage errors; exit statuses that need no network
 //! - `wire`: HTTP and XML-RPC, byte for byte, against a server; the exchanges recorded from the original
 //! - `files`: what a server shares, what it never does, and how content is spelled
+//! - `relay`: the long wire of the benchmark delays and limits as it says
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
 //! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
@@ -53,6 +54,7 @@ mod harness;
 mod layers;
 mod liars;
 mod network;
+mod relay;
 mod roundtrip;
 mod stalls;
 mod strangers;

@@ -255,12 +255,15 @@ impl fmt::Display for Run {
 /// What lies in a directory, with sizes, in order of the names.
 fn listing(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let line = |entry: DirEntry| match entry.metadata() {
-        Ok(found) if found.is_file() => format!("{} ({} bytes)", entry.file_name().display(), found.len()),
-        Ok(found) => format!("{} ({:?})", entry.file_name().display(), found.file_type()),
-        Err(error) => format!("{} ({error})", entry.file_name().display()),
+    let kind = |entry: &DirEntry| match entry.metadata() {
+        Ok(found) if found.is_file() => format!("{} bytes", found.len()),
+        Ok(found) if found.is_dir() => "directory".to_owned(),
+        Ok(found) if found.is_symlink() => "symbolic link".to_owned(),
+        Ok(_) => "special file".to_owned(),
+        Err(error) => error.to_string(),
     };
-    let mut lines: Vec<String> = entries.map(line).collect();
+    let mut lines: Vec<String> =
+        entries.map(|entry| format!("{} ({})", entry.file_name().display(), kind(&entry))).collect();
     lines.sort();
     lines
 }
