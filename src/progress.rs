@@ -236,7 +236,7 @@ impl Counts {
         if let Some(bytes) = self.expected_bytes() {
             total.set_length(bytes);
         }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // It is a whole number of bytes for people.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A rate is never negative.
         let rate = size(total.per_sec() as u64);
         let mut figures = format!("{}/{} files, {}, {rate}/s", self.done, self.files, size(received));
         let left = total.eta();

@@ -242,7 +242,7 @@ fn is_mode(word: &OsString) -> bool {
 }
 
 fn host(text: &str) -> Result<String, &'static str> {
-    // The port matters not.
+    // Whether HOST can be used does not depend on the port.
     PeerUrl::new(text, 1).map(|_| text.to_owned()).map_err(|_| "expected a name or an address")
 }
 
