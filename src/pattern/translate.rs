@@ -1,272 +1,213 @@
 //! Python's regular expressions, rewritten token by token in the syntax of the regex crate.
 //!
-//! What comes out matches exactly the names in which Python 3.11 and later find the pattern; what the regex crate cannot
-//! say is a [`Flaw`]. Only whether there is a match counts, never where: groups capture nothing, and lazy repeats are
-//! written as greedy ones.
+//! Only whether there is a match counts, never where, so no group captures. Look-around becomes a regular expression of
+//! its own, which is possible where all of them begin at the start of the name or end at its end. What the regex crate
+//! does not know is an error with its place; what it parses, such as counts and ranges, is left for it to check.
 
-use std::fmt::Write;
+use std::{collections::HashSet, mem};
 
-use super::{
-    characters::{GUARDED_START, Member, Set, category},
-    tokens::{
-        ASCII, DOT_ALL, FlagGroup, Flags, Flaw, MULTI_LINE, Reader,
-        Token::{self, Escaped, Plain},
-        UNICODE, VERBOSE,
-    },
-};
+use super::{PatternError, class::translate_class, size::has_fixed_width, token::Tokens};
 
-/// The deepest nest of groups; each level costs stack.
-const MAX_NEST: usize = 50;
+/// How many characters of classes may be looked up for their other cases, which takes 10 ms a million.
+const MAX_FOLDED: usize = 2_500_000;
 
-/// The most that a pattern may weigh, repeats multiplied out; a search of a name of 255 bytes then takes some
-/// ten milliseconds at worst.
-const MAX_WEIGHT: usize = 4096;
+const LOOK_AHEAD: &str = "look-ahead other than directly after a leading ^ is not supported";
+const LOOK_BEHIND: &str = "look-behind other than directly before the last $ is not supported";
 
-/// A pattern in the syntax of the regex crate.
-pub(super) struct Translation {
+/// One regular expression of those that make a pattern together.
+pub(super) struct Part {
+    /// In the syntax of the regex crate.
     pub(super) regex: String,
-    /// Whether names must pass [`super::characters::guard`] before they are searched.
-    pub(super) guarded: bool,
+    /// Whether it must be found in a name, or must not.
+    pub(super) is_wanted: bool,
 }
 
-/// Translates a pattern; twice if it looks at word boundaries, because then all of it must step over guards.
-pub(super) fn translate(python: &str) -> Result<Translation, Flaw> {
-    let plain = Translator::run(python, false)?;
-    if !plain.has_boundary {
-        return Ok(Translation { regex: plain.out, guarded: false });
+/// Translates a pattern.
+pub(super) fn translate(python: &str) -> Result<Vec<Part>, PatternError> {
+    let mut translator = Translator { tokens: Tokens::new(python), ..Translator::default() };
+    while let Some(token) = translator.tokens.take(translator.has('x')) {
+        translator.take(token)?;
     }
-    let guarded = Translator::run(python, true)?;
-    Ok(Translation { regex: format!("{GUARDED_START}(?:{})", guarded.out), guarded: true })
+    translator.finish()
 }
 
-/// What stands before a repeat.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Previous {
-    Nothing,
-    Anchor,
-    Item { weight: usize },
-    Repeat,
+/// A group that is open.
+struct Group<'a> {
+    /// Where it begins.
+    at: usize,
+    /// The flags outside of it.
+    flags: String,
+    /// For look-around how it begins, and what was written before it.
+    look: Option<(&'a str, String)>,
 }
 
+/// A translation under way.
+#[derive(Default)]
 struct Translator<'a> {
-    reader: Reader<'a>,
+    tokens: Tokens<'a>,
+    /// The letters of the flags that hold here.
+    flags: String,
+    /// What is written of the current part.
     out: String,
-    weight: usize,
-    guarded: bool,
-    has_boundary: bool,
+    /// The parts that are complete.
+    looks: Vec<Part>,
+    groups: Vec<Group<'a>>,
+    names: HashSet<&'a str>,
+    /// Whether a repeat may follow.
+    is_repeatable: bool,
+    /// How many characters of classes are looked up for their other cases.
+    folded: usize,
+    /// Where a `|` is that is in no group.
+    outer_choice: Option<usize>,
 }
 
 impl<'a> Translator<'a> {
-    fn run(python: &'a str, guarded: bool) -> Result<Self, Flaw> {
-        let reader = Reader::new(python)?;
-        let mut translator = Self { reader, out: String::new(), weight: 0, guarded, has_boundary: false };
-        translator.alternatives(0, 0)?;
-        match translator.reader.take() {
-            Some(_) => Err(translator.reader.invalid("unbalanced parenthesis")),
-            None => Ok(translator),
-        }
-    }
-
-    fn alternatives(&mut self, mut flags: Flags, depth: usize) -> Result<(), Flaw> {
-        if depth > MAX_NEST {
-            return Err(Flaw::TooLarge);
-        }
-        self.branch(&mut flags, depth, depth == 0)?;
-        while self.reader.eat('|') {
-            self.out.push('|');
-            self.branch(&mut flags, depth, false)?;
-        }
-        Ok(())
-    }
-
-    fn branch(&mut self, flags: &mut Flags, depth: usize, is_first: bool) -> Result<(), Flaw> {
-        let mut previous = Previous::Nothing;
-        while let Some(token) = self.reader.peek().filter(|&token| token != Plain('|') && token != Plain(')')) {
-            self.reader.take();
-            previous = match token {
-                Plain(' ' | '\t'..='\r') if *flags & VERBOSE != 0 => previous,
-                Plain('#') if *flags & VERBOSE != 0 => {
-                    while self.reader.take().is_some_and(|token| token != Plain('\n')) {}
-                    previous
+    fn take(&mut self, token: &'a str) -> Result<(), PatternError> {
+        let was_repeatable = mem::take(&mut self.is_repeatable);
+        match token.as_bytes() {
+            [b'('] | [b'(', b'?', ..] => self.open(token)?,
+            b")" => self.close()?,
+            b"[" => return Err(self.tokens.error("the bracket is not closed")),
+            b"|" => {
+                self.out.push('|');
+                self.outer_choice = self.outer_choice.or(self.groups.is_empty().then_some(self.tokens.last));
+            }
+            br"\Z" => self.out.push_str(r"\z"),
+            br"\b" | br"\B" if self.has('a') => self.out.extend(["(?-u:", token, ")"]),
+            b"^" | b"$" | br"\A" | br"\b" | br"\B" => self.out.push_str(token),
+            [b'\\', b'1'..=b'9'] => return Err(self.tokens.error("a back-reference is not supported")),
+            [b'*' | b'+' | b'?', ..] | [b'{', _, ..] if !was_repeatable => {
+                return Err(self.tokens.error("nothing to repeat"));
+            }
+            [b'*' | b'+' | b'?' | b'{', .., b'+'] => {
+                return Err(self.tokens.error("a possessive repeat is not supported"));
+            }
+            [b'*' | b'+' | b'?', ..] | [b'{', _, ..] => {
+                let repeat = token.replace("{,", "{0,");
+                regex_syntax::parse(&format!(".{repeat}")).map_err(|_| self.tokens.error("bad repeat count"))?;
+                self.out.push_str(&repeat);
+            }
+            _ => {
+                let class = translate_class(token, self.has('a')).map_err(|what| self.tokens.error(what))?;
+                self.out.push_str(&class.regex);
+                self.folded += if self.has('i') { class.listed } else { 0 };
+                if self.folded > MAX_FOLDED {
+                    return Err(self.tokens.error("the classes are too large to ignore case"));
                 }
-                Plain('(') => {
-                    let may_set_flags = is_first && previous == Previous::Nothing;
-                    self.group(flags, depth, may_set_flags)?.unwrap_or(previous)
-                }
-                Plain('[') => self.class(*flags)?,
-                Plain('.') if *flags & DOT_ALL == 0 => self.atom(&Set::of(Member::Point('\n'.into()), 0), true),
-                Plain('.') => self.atom(&Set::new(0), true),
-                Plain('^') if *flags & MULTI_LINE != 0 => self.anchor("(?m:^)"),
-                Plain('^') => self.anchor(r"\A"),
-                Plain('$') if *flags & MULTI_LINE != 0 => self.anchor("(?m:$)"),
-                // Python also matches before a final line feed, which no name holds.
-                Plain('$') => self.anchor(r"\z"),
-                Plain(sign @ ('*' | '+' | '?' | '{')) => match self.reader.counts(sign)? {
-                    Some((least, most)) => self.repeat(previous, least, most)?,
-                    None => self.atom(&Set::of(Member::Point('{'.into()), 0), false),
-                },
-                Plain(character) => self.atom(&Set::of(Member::Point(character.into()), *flags), false),
-                Escaped(letter) => self.escape(letter, *flags)?,
-            };
-            if self.weight > MAX_WEIGHT {
-                return Err(Flaw::TooLarge);
+                self.is_repeatable = true;
             }
         }
         Ok(())
     }
 
-    fn anchor(&mut self, regex: &str) -> Previous {
-        self.out.push_str(regex);
-        self.weight += 1;
-        Previous::Anchor
+    fn has(&self, flag: char) -> bool {
+        self.flags.contains(flag)
     }
 
-    /// Writes what matches one character of a set.
-    fn atom(&mut self, set: &Set, negated: bool) -> Previous {
-        self.out.push_str(&if self.guarded { set.to_guarded_class(negated) } else { set.to_class(negated) });
-        let weight = set.weight();
-        self.weight += weight;
-        Previous::Item { weight }
-    }
-
-    fn repeat(&mut self, previous: Previous, least: u32, most: Option<u32>) -> Result<Previous, Flaw> {
-        let weight = match previous {
-            Previous::Nothing | Previous::Anchor => return Err(self.reader.invalid("nothing to repeat")),
-            Previous::Repeat => return Err(self.reader.invalid("multiple repeat")),
-            Previous::Item { weight } => weight,
-        };
-        if self.reader.eat('+') {
-            return Err(Flaw::Unsupported("a possessive repeat"));
-        }
-        self.reader.eat('?');
-        let most_text = most.map_or(String::new(), |most| most.to_string());
-        write!(self.out, "{{{least},{most_text}}}").expect("a string takes all");
-        let copies = usize::try_from(most.unwrap_or(least)).unwrap_or(usize::MAX);
-        self.weight = self.weight.saturating_add(weight.saturating_mul(copies.saturating_sub(1)));
-        Ok(Previous::Repeat)
-    }
-
-    /// Translates a group; comments and global flags are none that could be repeated.
-    fn group(&mut self, flags: &mut Flags, depth: usize, may_set_flags: bool) -> Result<Option<Previous>, Flaw> {
-        let (start, before) = (self.reader.place(), self.weight);
-        let mut inner = *flags;
-        if self.reader.eat('?') {
-            match self.reader.take().ok_or_else(|| self.reader.invalid("the pattern ends within a group"))? {
-                Plain('P') => self.reader.group_name()?,
-                Plain(':') => {}
-                Plain('#') => loop {
-                    match self.reader.take() {
-                        None => return Err(self.reader.invalid_at(start, "the comment is not closed")),
-                        Some(Plain(')')) => return Ok(None),
-                        Some(_) => {}
-                    }
-                },
-                Plain('=' | '!') => return Err(Flaw::Unsupported("look-ahead")),
-                Plain('<') => {
-                    return Err(match self.reader.take() {
-                        Some(Plain('=' | '!')) => Flaw::Unsupported("look-behind"),
-                        _ => self.reader.invalid("unknown kind of group: a named one is written (?P<name>...)"),
-                    });
-                }
-                Plain('(') => return Err(Flaw::Unsupported("a conditional")),
-                Plain('>') => return Err(Flaw::Unsupported("an atomic group")),
-                Plain(letter) if letter == '-' || letter.is_ascii_alphabetic() => match self.reader.flags(letter)? {
-                    FlagGroup::Scoped { on, off } => {
-                        if on & (ASCII | UNICODE) != 0 {
-                            inner &= !(ASCII | UNICODE);
-                        }
-                        inner = (inner | on) & !off;
-                    }
-                    FlagGroup::Global(_) if !may_set_flags => {
-                        return Err(self.reader.invalid_at(start, "global flags stand at the start or nowhere"));
-                    }
-                    FlagGroup::Global(on) => {
-                        *flags |= on;
-                        if *flags & (ASCII | UNICODE) == ASCII | UNICODE {
-                            return Err(self.reader.invalid("the flags a and u exclude each other"));
-                        }
-                        return Ok(None);
-                    }
-                },
-                _ => return Err(self.reader.invalid("unknown kind of group")),
+    fn open(&mut self, token: &'a str) -> Result<(), PatternError> {
+        let mut group = Group { at: self.tokens.last, flags: self.flags.clone(), look: None };
+        let is_outside = self.groups.is_empty();
+        let is_at_start = matches!(self.out.as_str(), "" | "^" | r"\A");
+        match token {
+            "(" => {}
+            "(?=" | "(?!" if !is_outside || !is_at_start => return Err(self.tokens.error(LOOK_AHEAD)),
+            "(?<=" | "(?<!" if !is_outside => return Err(self.tokens.error(LOOK_BEHIND)),
+            "(?=" | "(?!" | "(?<=" | "(?<!" => group.look = Some((token, mem::take(&mut self.out))),
+            "(?P=" => return Err(self.tokens.error("a back-reference is not supported")),
+            "(?(" => return Err(self.tokens.error("a conditional is not supported")),
+            "(?>" => return Err(self.tokens.error("an atomic group is not supported")),
+            _ if token.starts_with("(?P<") && !self.names.insert(token) => {
+                return Err(self.tokens.error("two groups have the same name"));
             }
+            _ if token.starts_with("(?P<") => {}
+            _ if token.ends_with(':') => self.set_flags(&token[2..token.len() - 1])?,
+            _ if token.ends_with(')') && is_outside && self.out.is_empty() && self.looks.is_empty() => {
+                return self.set_flags(&format!("{}{}", self.flags, &token[2..token.len() - 1]));
+            }
+            _ if token.ends_with(')') => return Err(self.tokens.error("global flags stand at the start or nowhere")),
+            _ => return Err(self.tokens.error("unknown or unfinished group")),
         }
-        self.weight += 1;
-        self.out.push_str("(?:");
-        self.alternatives(inner, depth + 1)?;
-        if !self.reader.eat(')') {
-            return Err(self.reader.invalid_at(start, "the parenthesis is not closed"));
+        self.groups.push(group);
+        self.out.push_str(&self.group_start());
+        Ok(())
+    }
+
+    /// Turns flags on and off, which are given as in Python: `im-s`.
+    fn set_flags(&mut self, letters: &str) -> Result<(), PatternError> {
+        let (on, off) = letters.split_once('-').unwrap_or((letters, ""));
+        if on.contains('a') && on.contains('u') || off.contains(|flag| on.contains(flag)) {
+            return Err(self.tokens.error("flags that exclude each other"));
         }
+        self.flags.retain(|flag| !off.contains(flag) && (flag != 'a' || !on.contains('u')));
+        self.flags.push_str(on);
+        Ok(())
+    }
+
+    /// How a group begins in which these flags hold; `x` and `a` are in what is written for each token.
+    fn group_start(&self) -> String {
+        let (on, off): (String, String) = "ims".chars().partition(|&flag| self.has(flag));
+        format!("(?{on}-{off}x:")
+    }
+
+    fn close(&mut self) -> Result<(), PatternError> {
+        let Some(group) = self.groups.pop() else { return Err(self.tokens.error("unbalanced parenthesis")) };
         self.out.push(')');
-        Ok(Some(Previous::Item { weight: self.weight - before }))
-    }
-
-    fn class(&mut self, flags: Flags) -> Result<Previous, Flaw> {
-        let start = self.reader.place();
-        let negated = self.reader.eat('^');
-        let mut set = Set::new(flags);
-        let mut is_first = true;
-        loop {
-            if set.weight() > MAX_WEIGHT {
-                return Err(Flaw::TooLarge);
-            }
-            let low = match self.reader.take() {
-                None => return Err(self.reader.invalid_at(start, "the bracket is not closed")),
-                Some(Plain(']')) if !is_first => break,
-                Some(token) => self.member(token, flags)?,
-            };
-            is_first = false;
-            if !self.reader.eat('-') {
-                set.add(low);
-                continue;
-            }
-            let high = match self.reader.take() {
-                None => return Err(self.reader.invalid_at(start, "the bracket is not closed")),
-                Some(Plain(']')) => {
-                    set.add(low);
-                    set.add(Member::Point('-'.into()));
-                    break;
-                }
-                Some(token) => self.member(token, flags)?,
-            };
-            match (low, high) {
-                (Member::Point(low), Member::Point(high)) if low <= high => set.add_range(low, high),
-                _ => return Err(self.reader.invalid("bad range of characters")),
-            }
-        }
-        Ok(self.atom(&set, negated))
-    }
-
-    fn member(&mut self, token: Token, flags: Flags) -> Result<Member, Flaw> {
-        Ok(match token {
-            Plain(character) => Member::Point(character.into()),
-            Escaped('b') => Member::Point(8),
-            Escaped(digit @ '0'..='7') => Member::Point(self.reader.octal(digit)?),
-            Escaped(letter) => match category(letter, flags) {
-                Some(inside) => Member::Category(inside),
-                None => Member::Point(self.reader.escaped_character(letter)?),
-            },
-        })
-    }
-
-    fn escape(&mut self, letter: char, flags: Flags) -> Result<Previous, Flaw> {
-        let point = match letter {
-            'A' => return Ok(self.anchor(r"\A")),
-            'Z' => return Ok(self.anchor(r"\z")),
-            'b' | 'B' => {
-                let is_ascii = flags & ASCII != 0;
-                self.has_boundary |= !is_ascii;
-                let (before, after) = if is_ascii { ("(?-u:", ")") } else { ("", "") };
-                return Ok(self.anchor(&format!(r"{before}\{letter}{after}")));
-            }
-            '0' => self.reader.octal('0')?,
-            '1'..='9' if !self.reader.is_octal(letter) => return Err(Flaw::Unsupported("a back-reference")),
-            '1'..='9' => self.reader.octal(letter)?,
-            _ => match category(letter, flags) {
-                Some(inside) => return Ok(self.atom(&Set::of(Member::Category(inside), flags), false)),
-                None => self.reader.escaped_character(letter)?,
-            },
+        self.flags = group.flags;
+        let Some((token, before)) = group.look else {
+            self.is_repeatable = true;
+            return Ok(());
         };
-        Ok(self.atom(&Set::of(Member::Point(point), flags), false))
+        let looked_for = mem::replace(&mut self.out, before);
+        let inside = &self.tokens.python[group.at + token.len()..self.tokens.last];
+        let is_wanted = token.ends_with('=');
+        self.tokens.skip_ignored(self.has('x'));
+        let regex = match token {
+            "(?=" | "(?!" => self.look_ahead(looked_for, is_wanted, inside),
+            _ => self.look_behind(&looked_for),
+        };
+        let regex = regex.map_err(|what| self.tokens.error_at(group.at, what))?;
+        self.looks.push(Part { regex, is_wanted });
+        Ok(())
+    }
+
+    /// Completes a look-ahead, if it and all that follows may look from the start of the name.
+    fn look_ahead(&self, looked_for: String, is_wanted: bool, inside: &str) -> Result<String, &'static str> {
+        let rest = self.tokens.rest();
+        let is_anchored = self.out == r"\A" || self.out == "^" && !self.has('m');
+        // What begins with `.*` and is found from any place is found from the start as well.
+        let finds_from_start = |text: &str| text.is_empty() || text.starts_with(".*") || text.starts_with("(?=");
+        let may_be_anchored = finds_from_start(inside) && !inside.contains('|') && finds_from_start(rest);
+        let is_free = is_wanted && self.out.is_empty();
+        if !rest.starts_with(['*', '+', '?', '{']) && (is_anchored || is_free && may_be_anchored) {
+            return Ok(format!(r"\A{looked_for}"));
+        }
+        if is_free && rest.is_empty() && self.looks.is_empty() { Ok(looked_for) } else { Err(LOOK_AHEAD) }
+    }
+
+    /// Completes a look-behind, if only the end of the name and of the pattern follows.
+    fn look_behind(&self, looked_for: &str) -> Result<String, &'static str> {
+        let rest = self.tokens.rest();
+        let end = rest.strip_prefix(r"\Z").or(rest.strip_prefix('$').filter(|_| !self.has('m')));
+        let follows = |end| Tokens::new(end).take(self.has('x')).is_some();
+        if !rest.starts_with("(?<") && end.is_none_or(follows) {
+            return Err(LOOK_BEHIND);
+        }
+        if !has_fixed_width(looked_for) {
+            return Err("look-behind without a fixed width");
+        }
+        Ok(format!(r"{looked_for}\z"))
+    }
+
+    /// Completes the translation at the end of the pattern.
+    fn finish(mut self) -> Result<Vec<Part>, PatternError> {
+        if let Some(group) = self.groups.last() {
+            return Err(self.tokens.error_at(group.at, "the parenthesis is not closed"));
+        }
+        if let Some(at) = self.outer_choice.filter(|_| !self.looks.is_empty()) {
+            return Err(self.tokens.error_at(at, "a | outside of groups is not supported beside look-around"));
+        }
+        let regex = format!("{}{})", self.group_start(), self.out);
+        self.looks.push(Part { regex, is_wanted: true });
+        Ok(self.looks)
     }
 }

@@ -129,9 +129,10 @@ fn each_usage_error_is_one_line_that_says_what_is_wrong() {
              write '\\.txt$' instead of the glob",
         ),
         (
-            &["pw", "client", url, "(?=x)"],
+            &["pw", "client", url, "(?!x)"],
             " client",
-            "invalid value '(?=x)' for '<PATTERN>': it uses look-ahead, which is not supported here",
+            "invalid value '(?!x)' for '<PATTERN>': look-ahead other than directly after a leading ^ is not supported at \
+             character 1",
         ),
         (
             &["--timeout", "0", "pw", "client", url, ""],

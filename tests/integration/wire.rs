@@ -270,7 +270,7 @@ fn broken_documents_and_other_methods_are_faults_that_say_what_is_wrong() {
 fn patterns_that_cannot_be_used_are_faults() {
     let dir = recorded_files();
     let server = serve(&dir).start();
-    for pattern in ["(", "[", "*", "a{2", "(?=x)", "(?<!x)y", r"(a)\1", "(?P<n>a)(?P<n>b)"] {
+    for pattern in ["(", "[", "*", "a{2", "(?!x)", "(?<!x)y", r"(a)\1", "(?P<n>a)(?P<n>b)"] {
         let answer = call(server.url(), 1, &string(pattern));
         if pattern == "a{2" {
             // A brace that opens no repetition is a brace in Python.

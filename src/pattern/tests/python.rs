@@ -2,8 +2,8 @@
 
 use std::{
     fmt::Write as _,
-    io::{BufRead, BufReader, Write as _},
-    process::{Child, Command, Stdio},
+    io::Write as _,
+    process::{Command, Stdio},
     thread,
 };
 
@@ -32,80 +32,31 @@ for line in sys.stdin:
     re.purge()
 "#;
 
-pub(super) const NAMES: &[&str] = &[
-    "a",
-    "b.txt",
-    "B.TXT",
-    "aa",
-    "ab",
-    "abc.txt",
-    "foo-bar_baz.jpg",
-    "photo 001.JPG",
-    ".hidden",
-    "-rf",
-    "...",
-    "[a]",
-    "a]b[c",
-    "{1,2}",
-    "a{2}",
-    "x{1,2",
-    "(a)",
-    "a&&b",
-    "a--b",
-    "a~~b||c",
-    "<b>",
-    "#1 *?+^$",
-    "\\d\\w",
-    "é",
-    "cafe\u{301}.txt",
-    "\u{301}",
-    "naïve É.txt",
-    "straße",
-    "STRASSE ẞ",
-    "K k",
-    "ſs",
-    "İ ı i",
-    "٣٤.txt",
-    "x²½",
-    "Ⅷ Ⓐ",
-    "日本.png",
-    "a\u{200d}b",
-    "a‿b",
-    "😀.gif",
-    "a\u{a0}b\u{2003}c",
-    "σςΣ µμ",
-    "Z:Q,7'\"@%!=;/",
-    "a\u{7f}\u{1c}\u{85}b",
-    "2004-12-31",
-];
+/// Names without the letters that Unicode and Python see differently, separated by spaces.
+pub(super) const NAMES: &str = r#"a b b.txt B.TXT aa ab abc.txt foo-bar_baz.jpg .hidden -rf ... [a] a]b[c {1,2} a{2} x{1,2
+(a) a&&b a--b a~~b||c <b> \d\w é cafe.txt naïve_É.txt straße STRASSE K_k ss ٣٤.txt 日本.png 😀.gif σςΣ Z:Q,7'"@%!=;/
+2004-12-31"#;
 
-/// A `python3` that is asked whether patterns are found in [`NAMES`].
-struct Python(Child);
-
-impl Python {
-    fn start() -> Self {
-        let python = Command::new("python3")
-            .args(["-X", "utf8", "-c", ORACLE])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 is needed to run the tests");
-        Self(python)
+/// Asks Python whether each pattern is found in each name.
+fn answers(names: &[&str], patterns: &[String]) -> Vec<String> {
+    let mut python = Command::new("python3")
+        .args(["-X", "utf8", "-c", ORACLE])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 is needed to run the tests");
+    let mut questions = names.iter().map(|name| hex(name)).collect::<Vec<_>>().join(",") + "\n";
+    for pattern in patterns {
+        questions += &(hex(pattern) + "\n");
     }
-
-    fn answers(mut self, names: &[&str], patterns: &[String]) -> Vec<String> {
-        let mut questions = names.iter().map(|name| hex(name)).collect::<Vec<_>>().join(",") + "\n";
-        for pattern in patterns {
-            questions += &(hex(pattern) + "\n");
-        }
-        let mut stdin = self.0.stdin.take().unwrap();
-        let writer = thread::spawn(move || stdin.write_all(questions.as_bytes()).unwrap());
-        let answers: Vec<String> = BufReader::new(self.0.stdout.take().unwrap()).lines().map(Result::unwrap).collect();
-        writer.join().unwrap();
-        assert!(self.0.wait().unwrap().success());
-        assert_eq!(answers.len(), patterns.len());
-        answers
-    }
+    let mut stdin = python.stdin.take().unwrap();
+    let writer = thread::spawn(move || stdin.write_all(questions.as_bytes()).unwrap());
+    let output = python.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success());
+    let answers: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(answers.len(), patterns.len());
+    answers
 }
 
 fn hex(text: &str) -> String {
@@ -117,15 +68,15 @@ fn hex(text: &str) -> String {
 
 /// Compares our answers with Python's and says what differs.
 pub(super) fn differences(names: &[&str], patterns: &[String]) -> String {
-    let answers = Python::start().answers(names, patterns);
+    let answers = answers(names, patterns);
     let mut differences = String::new();
     let (mut same, mut unsupported, mut invalid) = (0, 0, 0);
     for (python, answer) in patterns.iter().zip(&answers) {
         let refused = answer.starts_with("error");
         match Pattern::new(python) {
             _ if answer == "slow" => {}
-            Err(BadPattern(Cause::Invalid { .. })) if refused => invalid += 1,
-            Err(BadPattern(Cause::Unsupported(_))) => unsupported += 1,
+            Err(_) if refused => invalid += 1,
+            Err(PatternError(text)) if text.contains("not supported") || text.contains("too ") => unsupported += 1,
             Err(error) => writeln!(differences, "{python:?}: python {answer}, ours {error}").unwrap(),
             Ok(_) if refused => writeln!(differences, "{python:?}: python {answer}, ours takes it").unwrap(),
             Ok(pattern) => {
