@@ -22,7 +22,15 @@ use ureq::{
     unversioned::transport::{Connector, TcpConnector},
 };
 
-use crate::{auth::Password, error::CallError, fd_limit, file_name::FileName, peer::PeerUrl, protocol};
+use crate::{
+    auth::Password,
+    error::CallError,
+    fd_limit,
+    file_name::FileName,
+    peer::PeerUrl,
+    protocol::{self, Op},
+    xmlrpc,
+};
 
 use resolver::CachingResolver;
 use stall_timeout::{Call, ResponseBody, StallTimeout, step};
@@ -98,8 +106,8 @@ impl PeerClient {
         peer: &PeerUrl,
         peers: impl IntoIterator<Item = &'a PeerUrl>,
     ) -> Result<Vec<String>, CallError> {
-        let call = protocol::write_merge(&self.password.sign(peer.as_str()), peers);
-        protocol::read_peers(self.post_for_list(peer, &call)?)
+        let op = Op::Merge(peers.into_iter().map(|peer| peer.as_str().to_owned()).collect());
+        Ok(protocol::read_peers(self.post_for_list(peer, &op)?)?)
     }
 
     /// Op 1: the names in which `peer` finds the pattern, handed over one by one as the bytes that came. A failure of
@@ -110,12 +118,11 @@ impl PeerClient {
         pattern: &str,
         each: &mut dyn FnMut(&[u8]) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
-        let call = protocol::write_list(&self.password.sign(peer.as_str()), pattern);
-        protocol::read_listing(self.post_for_list(peer, &call)?, each)
+        protocol::read_listing(self.post_for_list(peer, &Op::List(pattern.to_owned()))?, each)
     }
 
-    fn post_for_list(&self, peer: &PeerUrl, call: &[u8]) -> Result<BufReader<ResponseBody>, CallError> {
-        let response = self.post(peer, call, "text/xml", Some(self.stall_timeout * TIMEOUTS_FOR_A_LIST))?;
+    fn post_for_list(&self, peer: &PeerUrl, op: &Op) -> Result<BufReader<ResponseBody>, CallError> {
+        let response = self.post(peer, op, "text/xml", Some(self.stall_timeout * TIMEOUTS_FOR_A_LIST))?;
         Ok(BufReader::new(ResponseBody(response.into_body().into_reader())))
     }
 
@@ -127,8 +134,8 @@ impl PeerClient {
         name: &FileName,
         sink: &mut dyn DownloadSink,
     ) -> Result<u64, CallError> {
-        let call = protocol::write_fetch(&self.password.sign(peer.as_str()), name);
-        let response = self.post(peer, &call, "application/octet-stream, text/xml", None)?;
+        let op = Op::Fetch(name.as_str().into());
+        let response = self.post(peer, &op, "application/octet-stream, text/xml", None)?;
         if response.headers().contains_key(header::CONTENT_ENCODING) {
             return Err(CallError::Malformed("compressed, which was not asked for".to_owned()));
         }
@@ -137,7 +144,7 @@ impl PeerClient {
         let length = header_text(&response, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let mut body = ResponseBody(response.into_body().into_reader());
         match length {
-            _ if !is_raw => protocol::read_content(&mut BufReader::with_capacity(PIECE_BYTES, body), sink),
+            _ if !is_raw => Ok(protocol::read_content(BufReader::with_capacity(PIECE_BYTES, body), sink)?),
             Some(length) => {
                 sink.expect(length);
                 copy(&mut body, length, sink)
@@ -160,15 +167,16 @@ impl PeerClient {
     fn post(
         &self,
         peer: &PeerUrl,
-        body: &[u8],
+        op: &Op,
         accept: &str,
         limit: Option<Duration>,
     ) -> Result<Response<Body>, CallError> {
+        let body = protocol::write_call(&self.password.sign(peer.as_str()), op);
         let mut was_new = false;
         let response = loop {
             Call::begin();
             let request = self.agent.post(format!("{peer}/RPC2")).config().timeout_recv_body(limit).build();
-            let posted = request.header(header::CONTENT_TYPE, "text/xml").header(header::ACCEPT, accept).send(body);
+            let posted = request.header(header::CONTENT_TYPE, "text/xml").header(header::ACCEPT, accept).send(&body);
             let call = Call::current();
             match posted {
                 Err(ureq::Error::Io(error)) if is_break(&error) && !call.has_response_started && !was_new => {
@@ -203,6 +211,19 @@ impl PeerClient {
                 failure => failure,
             },
             _ => CallError::NotTinyP2p("the answer is not HTTP"),
+        }
+    }
+}
+
+impl From<xmlrpc::Error> for CallError {
+    fn from(error: xmlrpc::Error) -> Self {
+        match error {
+            xmlrpc::Error::Io(error) => Self::from(error),
+            xmlrpc::Error::Sink(error) => Self::Local(error),
+            xmlrpc::Error::Malformed(_) => Self::Malformed(error.to_string()),
+            xmlrpc::Error::TooLarge(_) => Self::TooLarge(error.to_string()),
+            xmlrpc::Error::False => Self::Refused,
+            xmlrpc::Error::Fault(fault) => Self::Fault(fault.text),
         }
     }
 }

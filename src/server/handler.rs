@@ -126,7 +126,7 @@ impl Handler {
             });
         }
         let size = file.size();
-        let content = Content::measure(&mut file, size).map_err(|error| fault(&error))?;
+        let content = Content::prepare(&mut file, size).map_err(|error| fault(&error))?;
         file.rewind().map_err(|error| fault(&error))?;
         Ok(Answer {
             content_type: "text/xml",

@@ -1,62 +1,64 @@
-//! The part of XML-RPC that peers speak: values, calls, responses and faults, read from strangers and written.
+//! The part of XML-RPC that peers speak: calls and responses, read from strangers and written.
 //!
-//! Nothing here knows what a call means. Whatever bytes arrive, reading gives a value or an error in bounded memory:
-//! no panic, no unbounded recursion, and the same result however the bytes are cut into reads. What is written has
-//! the layout of the original, byte for byte.
+//! Nothing here knows what a call means. Whatever bytes arrive, reading ends with a result or an [`enum@Error`] in bounded
+//! memory: no panic, no recursion, and the same result however the bytes are cut into chunks. What is written has the
+//! layout of the original, byte for byte.
 //!
-//! `document` knows the markup, `element` its tags, `text` the characters between, `base64` that encoding; `read` is
-//! the grammar, `write` its counterpart, and `content` announces and writes the one long value of a fetch.
+//! `reader` turns a document into tags (those of `tag`) and text, `read` is the grammar over them, `base64` decodes that
+//! encoding. `write` makes small documents at once, `content` the one that holds a file, chunk by chunk.
 
-use std::{error, fmt, io};
+use std::io;
+
+use thiserror::Error;
 
 mod base64;
 mod content;
-mod document;
-mod element;
 mod read;
+mod reader;
+mod tag;
 mod text;
 mod write;
 
 pub(crate) use content::Content;
 pub(crate) use read::{read_call, read_content, read_strings};
-pub(crate) use write::{write_call, write_fault, write_response, write_strings};
+pub(crate) use write::{write_call, write_false, write_fault, write_strings};
 
 #[cfg(test)]
 mod tests;
 
-/// The bytes of content that are received and converted at a time: large enough that a system call costs
-/// nothing beside the copying, small enough to stay in a cache.
-const PIECE_BYTES: usize = 256 * 1024;
+/// The bytes of content that are decoded at a time: large enough that a system call costs nothing beside the copying,
+/// small enough to stay in a cache.
+const CHUNK_BYTES: usize = 256 * 1024;
 
-/// One value of a call or of a small answer.
+/// A value in a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     /// `<int>` or `<i4>`; white space, a plus sign and leading zeros are legal.
     Int(i32),
-    /// `<boolean>`: `0` or `1`.
-    Boolean(bool),
     /// `<string>`, or text without a type. Bytes, for the original's file names promise no UTF-8.
     String(Vec<u8>),
-    /// `<base64>`, decoded.
-    Base64(Vec<u8>),
     /// `<array>`.
     Array(Vec<Value>),
-    /// `<struct>`: members as they came, so a name can be there twice.
-    Struct(Vec<(String, Value)>),
-    /// A legal type that means nothing here (`double`, `dateTime.iso8601`, `nil`, `i8`), by its tag. Written as nil.
-    Other(&'static str),
+    /// A value of a type that no call takes, or an array within an array. Its content is skipped. Written as nil.
+    Other,
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.into())
+    }
 }
 
 /// A call: `<methodCall>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
-    /// The method's name, without surrounding white space.
+    /// The method's name without surrounding white space; what is not UTF-8 is replaced.
     pub(crate) method: String,
     /// The parameters; a call may leave them out.
     pub(crate) params: Vec<Value>,
 }
 
-/// A fault: the protocol's way to say that a call failed.
+/// A fault: how a server says that a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     /// `faultCode`; the original's is always 1.
@@ -65,82 +67,30 @@ pub(crate) struct Fault {
     pub(crate) text: String,
 }
 
-/// What a peer answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reply<T> {
-    /// The answer that was asked for.
-    Value(T),
-    /// One boolean instead: the protocol's refusal.
-    Boolean(bool),
-    /// A fault.
+/// Why reading a document gave nothing.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// The connection failed, and this is what it failed with.
+    #[error(transparent)]
+    Io(io::Error),
+    /// The content could not be written to where it should go.
+    #[error(transparent)]
+    Sink(io::Error),
+    /// The document is not what it should be. The reason repeats no foreign text that could steer a terminal.
+    #[error("{0}")]
+    Malformed(String),
+    /// There is more of something than its limit.
+    #[error("more than {0}")]
+    TooLarge(String),
+    /// The response is the boolean `false` where another value was asked for.
+    #[error("the answer is false")]
+    False,
+    /// The response is a fault.
+    #[error("fault {}: {}", .0.code, .0.text)]
     Fault(Fault),
 }
 
-/// Why a document could not be read.
-#[derive(Debug)]
-pub(crate) enum ParseError {
-    /// The connection failed, as it says itself.
-    Io(io::Error),
-    /// The document is not what it should be. The text holds nothing that could steer a terminal.
-    Malformed(String),
-    /// More bytes than the limit, which is given.
-    TooLarge(u64),
-}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Malformed(reason) => f.write_str(reason),
-            Self::TooLarge(limit) => write!(f, "more than {limit} bytes of XML"),
-        }
-    }
-}
-
-impl error::Error for ParseError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            // Display says what the error itself says, so what caused that comes next.
-            Self::Io(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-/// Why content could not be moved: the peer's side or ours.
-#[derive(Debug)]
-pub(crate) enum ContentError {
-    /// The document or the connection.
-    Parse(ParseError),
-    /// The place that the content should go to.
-    Sink(io::Error),
-}
-
-impl From<ParseError> for ContentError {
-    fn from(error: ParseError) -> Self {
-        Self::Parse(error)
-    }
-}
-
-impl fmt::Display for ContentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Parse(error) => error.fmt(f),
-            Self::Sink(error) => error.fmt(f),
-        }
-    }
-}
-
-impl error::Error for ContentError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::Parse(error) => error.source(),
-            Self::Sink(error) => error.source(),
-        }
-    }
-}
-
-/// A document that is not what it should be, for a reason in lower case without a full stop.
-fn malformed(reason: impl Into<String>) -> ParseError {
-    ParseError::Malformed(reason.into())
+/// The error for a document that is not what it should be, with a reason in lower case without a full stop.
+fn malformed(reason: impl Into<String>) -> Error {
+    Error::Malformed(reason.into())
 }

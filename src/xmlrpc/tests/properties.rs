@@ -86,8 +86,7 @@ proptest! {
         });
         prop_assert_eq!(is_text(&document), is_legal);
         let step = if document.len() > 100_000 { step.max(1000) } else { step };
-        let expected = Ok((Reply::Value(bytes.len() as u64), bytes));
-        prop_assert_eq!(content_of(ChunkedReader::new(&document, step)), expected);
+        prop_assert_eq!(content_of(ChunkedReader::new(&document, step)), Ok(bytes));
     }
 
     #[test]
@@ -104,7 +103,7 @@ proptest! {
         let frame = response("fetch-empty");
         let at = frame.windows(9).position(|window| window == b"</string>").unwrap();
         let document = [&frame[..at], &escaped, &frame[at..]].concat();
-        prop_assert_eq!(content_of(ChunkedReader::new(&document, step)), Ok((Reply::Value(bytes.len() as u64), bytes)));
+        prop_assert_eq!(content_of(ChunkedReader::new(&document, step)), Ok(bytes));
     }
 
     #[test]
@@ -113,7 +112,7 @@ proptest! {
         let base64 = base64_simd::STANDARD.encode_to_string(&bytes);
         let lines: String = base64.as_bytes().chunks(width).flat_map(|line| [std::str::from_utf8(line).unwrap(), end]).collect();
         let document = answer(&format!("<value><base64>\n{lines}</base64></value>"));
-        prop_assert_eq!(content_of(ChunkedReader::new(&document, step)), Ok((Reply::Value(bytes.len() as u64), bytes)));
+        prop_assert_eq!(content_of(ChunkedReader::new(&document, step)), Ok(bytes));
     }
 
     #[test]
@@ -122,7 +121,7 @@ proptest! {
         let whole = base64_simd::STANDARD.decode_to_vec(&stripped).ok();
         let document = answer(&format!("<value><base64>{digits}</base64></value>"));
         let streamed = content_of(ChunkedReader::new(&document, step)).ok();
-        prop_assert_eq!(streamed, whole.map(|bytes| (Reply::Value(bytes.len() as u64), bytes)));
+        prop_assert_eq!(streamed, whole);
     }
 
     #[test]
@@ -152,14 +151,13 @@ proptest! {
         let document = answer(&format!("<value><string>{before}&{reference};z</string></value>"));
         let read = content_of(ChunkedReader::new(&document, step)).ok();
         let expected = character.map(|character| format!("{before}{character}z").into_bytes());
-        prop_assert_eq!(read, expected.map(|bytes| (Reply::Value(bytes.len() as u64), bytes)));
+        prop_assert_eq!(read, expected);
     }
 
     #[test]
-    fn calls_are_read_as_they_were_written(method in "[ -~é]{1,20}", strings in vec(vec(any::<u8>(), 0..50), 0..5), int in any::<i32>(), boolean in any::<bool>()) {
+    fn calls_are_read_as_they_were_written(method in "[ -~é]{1,20}", strings in vec(vec(any::<u8>(), 0..50), 0..5), int in any::<i32>()) {
         let mut params: Vec<_> = strings.iter().cloned().map(Value::String).collect();
-        params.extend(strings.iter().cloned().map(Value::Base64));
-        params.extend([Value::Int(int), Value::Boolean(boolean), Value::Other("nil"), Value::Struct(vec![(method.clone(), Value::Int(int))])]);
+        params.extend([Value::Int(int), Value::Other]);
         params.push(Value::Array(params.clone()));
         let method = method.trim().to_owned();
         prop_assert_eq!(read_call(&write_call(&method, &params)).unwrap(), Call { method, params });
@@ -168,6 +166,6 @@ proptest! {
     #[test]
     fn lists_are_read_as_they_were_written(strings in vec(vec(any::<u8>(), 0..50), 0..20), depth in 1..4_usize, step in 1..8_usize) {
         let document = write_strings(depth, &strings);
-        prop_assert_eq!(strings_of(ChunkedReader::new(&document, step), depth), Ok((Reply::Value(()), strings)));
+        prop_assert_eq!(strings_of(ChunkedReader::new(&document, step), depth), Ok(strings));
     }
 }
