@@ -19,7 +19,7 @@ pub(super) struct FileIndex {
     listings: Vec<Joined>,
     names: Vec<Name>,
     sources: Vec<Source>,
-    /// Finds names by their bytes: each is at the first free place from the one that its hash says.
+    /// A hash table of the names: each is in the first slot that was free, from the one of its hash on.
     table: Vec<Option<Number>>,
     hasher: RandomState,
 }
@@ -91,8 +91,8 @@ impl FileIndex {
         if 4 * self.names.len() >= 3 * self.table.len() {
             self.grow_table();
         }
-        let place = self.place(self.bytes(&name));
-        *self.table[place].get_or_insert_with(|| {
+        let slot = self.slot(self.bytes(&name));
+        *self.table[slot].get_or_insert_with(|| {
             self.names.push(name);
             Number::new(self.names.len() - 1)
         })
@@ -101,20 +101,20 @@ impl FileIndex {
     fn grow_table(&mut self) {
         self.table = vec![None; 2 * self.table.len()];
         for (number, name) in self.names.iter().enumerate() {
-            let place = self.place(self.bytes(name));
-            self.table[place] = Some(Number::new(number));
+            let slot = self.slot(self.bytes(name));
+            self.table[slot] = Some(Number::new(number));
         }
     }
 
-    /// Where in the table a name is or would be.
-    fn place(&self, bytes: &[u8]) -> usize {
-        let places = self.table.len();
-        let hash = self.hasher.hash_one(bytes) % places as u64;
-        let mut place = usize::try_from(hash).expect("it is less than a length");
-        while self.table[place].is_some_and(|found| self.bytes(&self.names[found.index()]) != bytes) {
-            place = (place + 1) % places;
+    /// The slot in which a name is or would be.
+    fn slot(&self, bytes: &[u8]) -> usize {
+        let slots = self.table.len();
+        let hash = self.hasher.hash_one(bytes) % slots as u64;
+        let mut slot = usize::try_from(hash).expect("it is less than a length");
+        while self.table[slot].is_some_and(|found| self.bytes(&self.names[found.index()]) != bytes) {
+            slot = (slot + 1) % slots;
         }
-        place
+        slot
     }
 
     fn bytes(&self, name: &Name) -> &[u8] {
