@@ -20,7 +20,7 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
 
-/// The most files in one batch to settle. Each holds a descriptor until then, and one batch is collected while another
+/// The most files in one batch to commit. Each holds a descriptor until then, and one batch is collected while another
 /// is committed: two of them and the sockets fit into 256 descriptors, the smallest usual limit (macOS).
 pub(crate) const MAX_BATCH: usize = 64;
 
@@ -43,7 +43,7 @@ pub(crate) struct DownloadDir {
     handle: File,
     /// How anonymous files get a name here, if they can be made at all.
     link_method: Option<LinkMethod>,
-    /// Whether the last batch had to wait for its first sync.
+    /// Whether the syncs of the last batch waited for a disk.
     syncs_slowly: AtomicBool,
 }
 

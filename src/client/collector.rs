@@ -13,6 +13,10 @@ use crate::{error::CallError, file_name::FileName, lock::lock};
 /// The memory in bytes that a name takes beside its own bytes: in the index and the queue, later on.
 const COST_OF_NAME: usize = 40;
 
+/// The most bytes of a block. Listings grow by blocks, for a long run of bytes that is moved to grow leaves holes that
+/// only some threads can fill; and an offset into a block fits into a `u16`.
+const BLOCK_BYTES: usize = 16 << 10;
+
 /// The listings as they come in.
 pub(super) struct ListingCollector {
     /// The most bytes of memory that all of them may take.
@@ -30,8 +34,25 @@ struct State {
 /// The names that one peer lists, each as a byte of its length and its bytes.
 #[derive(Default)]
 pub(super) struct Listing {
-    pub(super) bytes: Vec<u8>,
+    pub(super) blocks: Vec<Vec<u8>>,
     pub(super) names: usize,
+    /// The bytes of memory that it takes, now and later.
+    cost: usize,
+}
+
+impl Listing {
+    fn add(&mut self, name: &[u8]) {
+        if self.blocks.last().is_none_or(|block| block.len() + 1 + name.len() > BLOCK_BYTES) {
+            // Most listings do not fill one.
+            let capacity = if self.blocks.is_empty() { 0 } else { BLOCK_BYTES };
+            self.blocks.push(Vec::with_capacity(capacity));
+        }
+        let block = self.blocks.last_mut().expect("there is one now");
+        block.push(u8::try_from(name.len()).expect("a name has at most 255 bytes"));
+        block.extend_from_slice(name);
+        self.names += 1;
+        self.cost += 1 + name.len() + COST_OF_NAME;
+    }
 }
 
 impl ListingCollector {
@@ -45,11 +66,9 @@ impl ListingCollector {
     pub(super) fn add(&self, peer: usize, name: &FileName) -> Result<(), CallError> {
         let mut state = lock(&self.state);
         let Ok(listing) = &mut state.listings[peer] else { return Err(CallError::OverBudget) };
-        let length = u8::try_from(name.as_str().len()).expect("a name has at most 255 bytes");
-        listing.bytes.push(length);
-        listing.bytes.extend_from_slice(name.as_str().as_bytes());
-        listing.names += 1;
-        state.used += 1 + usize::from(length) + COST_OF_NAME;
+        let before = listing.cost;
+        listing.add(name.as_str().as_bytes());
+        state.used += listing.cost - before;
         while state.used > self.capacity {
             let largest = (0..state.listings.len()).max_by_key(|peer| state.cost(*peer));
             state.drop_listing(largest.expect("there is this one"), CallError::OverBudget);
@@ -69,9 +88,8 @@ impl ListingCollector {
 }
 
 impl State {
-    /// The bytes of memory that a listing takes, now and later.
     fn cost(&self, peer: usize) -> usize {
-        self.listings[peer].as_ref().map_or(0, |listing| listing.bytes.len() + listing.names * COST_OF_NAME)
+        self.listings[peer].as_ref().map_or(0, |listing| listing.cost)
     }
 
     fn drop_listing(&mut self, peer: usize, failure: CallError) {

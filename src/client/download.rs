@@ -37,7 +37,7 @@ pub(super) struct Downloads<'a> {
     progress: Progress,
     begun: Instant,
     queue: Mutex<DownloadQueue>,
-    /// Told whenever the queue has changed.
+    /// Notified whenever the queue has changed.
     changed: Condvar,
 }
 
@@ -79,7 +79,7 @@ impl<'a> Downloads<'a> {
         is_printed && tally.failed == 0 && tally.open == 0
     }
 
-    /// Does task after task, until there is none.
+    /// Works through tasks until none is left.
     fn work(&self, sender: &SyncSender<Downloaded<'a>>) {
         while let Some(task) = self.next_task() {
             if self.run.dir.contains(&task.file_name) {

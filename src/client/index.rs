@@ -1,6 +1,6 @@
 //! Who has what: the names that match, each with the peers that list it.
 //!
-//! Names and sources keep their numbers, and a listing may join at any time. A name's bytes stay in the listing in which
+//! Names and sources keep their numbers, and a listing may join at any time. A name's bytes stay in the block in which
 //! they came. A source is a name in the listing of one peer; those of one listing lie side by side, sorted by name.
 
 use std::{
@@ -16,10 +16,11 @@ use super::collector::Listing;
 
 /// The names, and who lists them.
 pub(super) struct FileIndex {
+    blocks: Vec<Vec<u8>>,
     listings: Vec<Joined>,
     names: Vec<Name>,
     sources: Vec<Source>,
-    /// Finds names by their bytes: each is at the first free place from the one that its hash says.
+    /// A hash table of the names: each is in the first slot that was free, from the one of its hash on.
     table: Vec<Option<Number>>,
     hasher: RandomState,
 }
@@ -28,13 +29,17 @@ pub(super) struct FileIndex {
 pub(super) struct Joined {
     pub(super) peer: usize,
     pub(super) sources: Range<usize>,
-    bytes: Vec<u8>,
+}
+
+/// Where the length and the bytes of a name are.
+#[derive(Clone, Copy)]
+struct Location {
+    block: u16,
+    offset: u16,
 }
 
 struct Name {
-    /// Where its length and its bytes are: in the listing of this number, at this offset.
-    listing: u32,
-    offset: u32,
+    location: Location,
     /// The source that came last; it leads to the others.
     source: Option<Number>,
 }
@@ -51,7 +56,8 @@ struct Number(NonZeroU32);
 
 impl Number {
     fn new(number: usize) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(narrow(number)))
+        let number = u32::try_from(number).expect("memory holds fewer names than 2^32");
+        Self(NonZeroU32::MIN.saturating_add(number))
     }
 
     fn index(self) -> usize {
@@ -59,41 +65,54 @@ impl Number {
     }
 }
 
-fn narrow(number: usize) -> u32 {
-    u32::try_from(number).expect("memory is bounded far below 2^32 names and bytes")
-}
-
 impl FileIndex {
     pub(super) fn new() -> Self {
         let table = vec![None; 1024];
-        Self { listings: Vec::new(), names: Vec::new(), sources: Vec::new(), table, hasher: RandomState::new() }
+        let hasher = RandomState::new();
+        Self { blocks: Vec::new(), listings: Vec::new(), names: Vec::new(), sources: Vec::new(), table, hasher }
     }
 
     /// Adds the listing of a peer.
     pub(super) fn join(&mut self, peer: usize, listing: Listing) {
         self.names.reserve(listing.names);
         self.sources.reserve(listing.names);
-        let number = narrow(self.listings.len());
-        let offsets = sorted_offsets(&listing);
         let first = self.sources.len();
-        let sources = first..first + offsets.len();
-        self.listings.push(Joined { peer, sources, bytes: listing.bytes });
-        for offset in offsets {
-            let name = self.intern(Name { listing: number, offset, source: None });
+        for location in self.adopt(listing) {
+            let name = self.intern(location);
             let source = Number::new(self.sources.len());
             let previous = self.names[name.index()].source.replace(source);
             self.sources.push(Source { name, previous });
         }
+        self.listings.push(Joined { peer, sources: first..self.sources.len() });
+    }
+
+    /// Takes over the blocks of a listing: where its names are, in the order of the names, each once.
+    fn adopt(&mut self, listing: Listing) -> Vec<Location> {
+        let mut locations = Vec::with_capacity(listing.names);
+        for bytes in listing.blocks {
+            let block = u16::try_from(self.blocks.len()).expect("memory holds fewer blocks than 2^16");
+            let mut next = 0;
+            while let Some(length) = bytes.get(next) {
+                let offset = u16::try_from(next).expect("a block is shorter than 2^16");
+                locations.push(Location { block, offset });
+                next += 1 + usize::from(*length);
+            }
+            self.blocks.push(bytes);
+        }
+        // Quick where listings are sorted already, as ours are.
+        locations.sort_unstable_by_key(|location| self.bytes_at(*location));
+        locations.dedup_by_key(|location| self.bytes_at(*location));
+        locations
     }
 
     /// The number of a name, which is new or known.
-    fn intern(&mut self, name: Name) -> Number {
+    fn intern(&mut self, location: Location) -> Number {
         if 4 * self.names.len() >= 3 * self.table.len() {
             self.grow_table();
         }
-        let place = self.place(self.bytes(&name));
-        *self.table[place].get_or_insert_with(|| {
-            self.names.push(name);
+        let slot = self.slot(self.bytes_at(location));
+        *self.table[slot].get_or_insert_with(|| {
+            self.names.push(Name { location, source: None });
             Number::new(self.names.len() - 1)
         })
     }
@@ -101,24 +120,29 @@ impl FileIndex {
     fn grow_table(&mut self) {
         self.table = vec![None; 2 * self.table.len()];
         for (number, name) in self.names.iter().enumerate() {
-            let place = self.place(self.bytes(name));
-            self.table[place] = Some(Number::new(number));
+            let slot = self.slot(self.bytes_at(name.location));
+            self.table[slot] = Some(Number::new(number));
         }
     }
 
-    /// Where in the table a name is or would be.
-    fn place(&self, bytes: &[u8]) -> usize {
-        let places = self.table.len();
-        let hash = self.hasher.hash_one(bytes) % places as u64;
-        let mut place = usize::try_from(hash).expect("it is less than a length");
-        while self.table[place].is_some_and(|found| self.bytes(&self.names[found.index()]) != bytes) {
-            place = (place + 1) % places;
+    /// The slot in which a name is or would be.
+    fn slot(&self, bytes: &[u8]) -> usize {
+        let slots = self.table.len();
+        let hash = self.hasher.hash_one(bytes) % slots as u64;
+        let mut slot = usize::try_from(hash).expect("it is less than a length");
+        while self.table[slot].is_some_and(|found| self.bytes(found.index()) != bytes) {
+            slot = (slot + 1) % slots;
         }
-        place
+        slot
     }
 
-    fn bytes(&self, name: &Name) -> &[u8] {
-        bytes_at(&self.listings[name.listing as usize].bytes, name.offset)
+    fn bytes_at(&self, location: Location) -> &[u8] {
+        let from_length = &self.blocks[usize::from(location.block)][usize::from(location.offset)..];
+        &from_length[1..=usize::from(from_length[0])]
+    }
+
+    fn bytes(&self, name: usize) -> &[u8] {
+        self.bytes_at(self.names[name].location)
     }
 
     /// How many names there are.
@@ -128,13 +152,13 @@ impl FileIndex {
 
     /// The name of this number.
     pub(super) fn name(&self, name: usize) -> FileName {
-        FileName::from_bytes(self.bytes(&self.names[name])).expect("only file names were collected")
+        FileName::from_bytes(self.bytes(name)).expect("only file names were collected")
     }
 
     /// The numbers of all names, in the order of the names.
     pub(super) fn sorted(&self) -> Vec<usize> {
         let mut names: Vec<usize> = (0..self.len()).collect();
-        names.sort_unstable_by_key(|&name| self.bytes(&self.names[name]));
+        names.sort_unstable_by_key(|&name| self.bytes(name));
         names
     }
 
@@ -159,25 +183,6 @@ impl FileIndex {
     pub(super) fn listings(&self) -> &[Joined] {
         &self.listings
     }
-}
-
-/// Where the names of a listing are, in the order of the names, each once.
-fn sorted_offsets(listing: &Listing) -> Vec<u32> {
-    let mut offsets = Vec::with_capacity(listing.names);
-    let mut next = 0;
-    while let Some(length) = listing.bytes.get(next) {
-        offsets.push(narrow(next));
-        next += 1 + usize::from(*length);
-    }
-    // Quick where listings are sorted already, as ours are.
-    offsets.sort_unstable_by_key(|offset| bytes_at(&listing.bytes, *offset));
-    offsets.dedup_by_key(|offset| bytes_at(&listing.bytes, *offset));
-    offsets
-}
-
-fn bytes_at(listing: &[u8], offset: u32) -> &[u8] {
-    let from_length = &listing[offset as usize..];
-    &from_length[1..=usize::from(from_length[0])]
 }
 
 #[cfg(test)]

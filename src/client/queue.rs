@@ -2,8 +2,8 @@
 //!
 //! A name waits for no particular peer: when a job is free, the least busy peer that still has something to give gives
 //! it (the order of the peer list breaks ties), so a slow peer holds up only what nobody else has. Each source is asked
-//! at most once, unless what it gave found no room here. A name stays under way until it is committed, so that there
-//! is nothing left to do only when each has its end. Memory is the same from beginning to end, whoever fails.
+//! at most once, unless what it gave found no room here. A name stays under way until it is committed, so nothing is left
+//! only when every name has its outcome. Failures take no memory.
 
 use std::{mem, ops::Range};
 

@@ -1,4 +1,4 @@
-//! How downloads arrive, with other clients and other files in the same directory.
+//! How files are downloaded, with other clients and other files in the same directory.
 
 use std::{
     os::unix::fs::{FileTypeExt, symlink},
@@ -95,7 +95,7 @@ fn a_partial_file_has_a_name_that_is_never_shared_and_goes_when_dropped() {
 }
 
 #[test]
-fn opening_reclaims_what_was_left_behind_and_nothing_else() {
+fn opening_removes_what_was_left_behind_and_nothing_else() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at(".tinyp2p-killed.part"), b"left by a kill").unwrap();
@@ -116,7 +116,7 @@ fn opening_reclaims_what_was_left_behind_and_nothing_else() {
 }
 
 #[test]
-fn a_living_clients_partial_file_is_not_reclaimed() {
+fn a_living_clients_partial_file_is_not_removed() {
     let dir = tempdir().unwrap();
     let first = open(&dir);
     let partial = partial(&first, b"going on");
@@ -136,17 +136,17 @@ fn no_file_is_lost_to_clients_that_open_meanwhile() {
     let downloads = open(&dir);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let reclaim = || {
+        let reopen = || {
             while !done.load(Ordering::Relaxed) {
                 open(&dir);
             }
         };
-        let reclaimers = [scope.spawn(reclaim), scope.spawn(reclaim)];
+        let openers = [scope.spawn(reopen), scope.spawn(reopen)];
         let texts = (0..FILES).map(|number| number.to_string());
         let results: Vec<_> = texts.map(|text| save(&downloads, &text, text.as_bytes())).collect();
         done.store(true, Ordering::Relaxed);
-        for reclaimer in reclaimers {
-            reclaimer.join().unwrap();
+        for opener in openers {
+            opener.join().unwrap();
         }
         assert!(results.iter().all(|result| matches!(result, Ok(Committed::Saved))), "{results:?}");
     });
