@@ -72,7 +72,7 @@ const LETTERS: &str = "a b k s i x é 1 ٣ ␣ - _ . [ ] # { } A B K S I \u{a0} 
 
 #[test]
 fn random_patterns_mean_what_they_mean_to_python() {
-    let rounds = if std::env::var_os("TINYP2P_FULL").is_some() { 100 } else { 1 };
+    let rounds = if crate::support::full() { 100 } else { 1 };
     let pieces = [ATOMS, ANCHORS, REPEATS, GROUPS, BRACKETS, MEMBERS, OTHERS, OTHERS].join(" ");
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     for round in 0..rounds {
