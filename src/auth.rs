@@ -1,4 +1,4 @@
-//! The password of a network and the proof that a caller knows it.
+//! Signs calls with the password of a network, and verifies such proofs.
 //!
 //! A proof is the lower-case hexadecimal HMAC-MD5 of the called server's own URL, keyed with the password. Neither
 //! the password nor a proof is ever printed: neither type has `Display`, and the password's `Debug` hides it.
@@ -8,17 +8,17 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 
-/// The secret that all peers of one network share. Any text, the empty one too.
+/// The secret that all peers of a network share: any text, even an empty one.
 #[derive(Clone)]
 pub(crate) struct Password(String);
 
 impl Password {
-    /// Takes the text as it is: its UTF-8 bytes are the HMAC's key.
+    /// Makes a password of a text, whose UTF-8 bytes are the key of the HMAC.
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The proof to send along with a call to the server that calls itself `url`.
+    /// Returns the proof for a call to the server that calls itself `url`.
     pub(crate) fn sign(&self, url: &str) -> String {
         hex::encode(self.mac(url).finalize().into_bytes())
     }

@@ -1,7 +1,7 @@
-//! What can go wrong, said for people: lower case, no full stop, and what to do where there is something to do.
+//! Errors as people read them: lower case, no full stop, and what to do where there is something to do.
 //!
-//! A [`CallError`] is why a call to one peer came to nothing; the caller names the peer. An [`enum@Error`] ends the program.
-//! Foreign text inside is escaped when it is shown.
+//! A [`CallError`] is why a call to one peer failed; whoever prints it names the peer. An [`enum@Error`] ends the program.
+//! Text from outside is escaped when an error is printed.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::{escape::Escaped, peer::PeerUrl};
 
-/// Why a call to a peer came to nothing. Each text completes "PEER: ".
+/// Why a call to a peer failed. Each text completes "PEER: ".
 #[derive(Debug, Error)]
 pub(crate) enum CallError {
     #[error("could not connect: {0}")]
@@ -18,9 +18,9 @@ pub(crate) enum CallError {
     TimedOut(String),
     #[error("the connection broke off: {}", Escaped(.0))]
     ConnectionLost(String),
-    #[error("{}", said_by_status(*.0))]
+    #[error("{}", explain_status(*.0))]
     Status(u16),
-    /// What answers is something else altogether.
+    /// The server there is of another kind.
     #[error("not a TinyP2P server: {0}")]
     NotTinyP2p(&'static str),
     #[error("the answer makes no sense: {}", Escaped(.0))]
@@ -33,38 +33,36 @@ pub(crate) enum CallError {
     Refused,
     #[error("fault: {}", Escaped(.0))]
     Fault(String),
-    /// This side is at fault, not the peer.
+    /// The failure is this side's, not the peer's.
     #[error("{}", reason(.0))]
     Local(io::Error),
 }
 
 impl CallError {
-    /// Whether the name is a directory over there: the original lists directories and faults when one is fetched.
+    /// Whether the peer said that the name is a directory: the original lists directories, and faults when one is fetched.
     pub(crate) fn is_directory(&self) -> bool {
         matches!(self, Self::Fault(text) if text.to_lowercase().contains("is a directory"))
     }
 
-    /// Whether the peer may be gone: not an answer that one dislikes, but none.
+    /// Whether no answer came at all, so that the peer may be gone.
     pub(crate) fn is_no_answer(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::TimedOut(_))
     }
 }
 
 impl From<io::Error> for CallError {
-    /// What befell a connection. Being out of descriptors is this side's fault.
+    /// Converts the error of a connection. Having too few file descriptors is this side's failure.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::TimedOut(error.to_string()),
-            _ if error.raw_os_error().is_some_and(|code| TOO_MANY_OPEN_FILES.contains(&code)) => Self::Local(error),
+            // ENFILE and EMFILE, the same on Linux and macOS; `io::ErrorKind` has no name for them.
+            _ if matches!(error.raw_os_error(), Some(23 | 24)) => Self::Local(error),
             _ => Self::ConnectionLost(reason(&error)),
         }
     }
 }
 
-/// ENFILE and EMFILE, the same on Linux and macOS; `io::ErrorKind` has no name for them.
-const TOO_MANY_OPEN_FILES: [i32; 2] = [23, 24];
-
-/// What ends the program with status 1.
+/// Why the program ends with status 1.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     #[error("could not use directory '{}': {}", Escaped(&.path.to_string_lossy()), reason(.cause))]
@@ -83,27 +81,25 @@ pub(crate) enum Error {
     Output(io::Error),
     #[error("could not get the password: {}", reason(.0))]
     Password(io::Error),
-    #[error("could not get the peer list of {peer}: {failure}{}", hint(.peer, .failure))]
+    #[error("could not get the peer list of {peer}: {failure}{}", hint(.peer.as_str(), .failure))]
     PeerList { peer: PeerUrl, failure: CallError },
 }
 
-/// The text of a system error without its number, and without what the library puts before the resolver's.
+/// Returns the text of a system error without its number, and without what the library puts before the resolver's.
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.trim_start_matches("failed to lookup address information: ");
     let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    match (chars.next(), chars.next()) {
-        (Some(first), Some(second)) if second.is_lowercase() => {
-            first.to_lowercase().chain([second]).chain(chars).collect()
-        }
+    match text.split_at_checked(1) {
+        // An abbreviation keeps its capitals.
+        Some((first, rest)) if rest.starts_with(char::is_lowercase) => first.to_lowercase() + rest,
         _ => text.to_owned(),
     }
 }
 
-/// What a peer means by an HTTP status other than 200. Ours refuse with 408 to 431 what is no call, and with 500 and 503
-/// what they cannot answer; what says anything else is no peer.
-fn said_by_status(status: u16) -> String {
+/// Explains an HTTP status other than 200. Our servers refuse what is no call with 408 to 431, and what they cannot answer
+/// with 500 and 503; any other status comes from something else.
+fn explain_status(status: u16) -> String {
     match status {
         503 => "too busy (HTTP status 503)".to_owned(),
         408 | 411 | 413 | 417 | 431 | 500 => format!("the answer is HTTP status {status}"),
@@ -111,11 +107,11 @@ fn said_by_status(status: u16) -> String {
     }
 }
 
-/// What to try when the server that the user named gives no peer list.
-fn hint(peer: &PeerUrl, failure: &CallError) -> String {
+/// Suggests what to try when the server that the user named gives no peer list.
+fn hint(url: &str, failure: &CallError) -> String {
     match failure {
-        CallError::Refused if peer.as_str().starts_with("http://localhost:") => {
-            format!("; is it {}?", peer.as_str().replacen("localhost", "127.0.0.1", 1))
+        CallError::Refused if url.starts_with("http://localhost:") => {
+            format!("; is it {}?", url.replacen("localhost", "127.0.0.1", 1))
         }
         CallError::Unreachable(reason) if reason.ends_with("refused") => " (is a server running there?)".to_owned(),
         _ => String::new(),
@@ -123,14 +119,11 @@ fn hint(peer: &PeerUrl, failure: &CallError) -> String {
 }
 
 fn listen_reason(error: &io::Error) -> String {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "the port is in use (is a server running there? port 0 takes a free one)".to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "not an address of this machine (--bind ADDR:PORT listens elsewhere)".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => "permission denied (ports below 1024 need privileges)".to_owned(),
+        AddrInUse => "the port is in use (is a server running there? port 0 takes a free one)".to_owned(),
+        AddrNotAvailable => "not an address of this machine (--bind ADDR:PORT listens elsewhere)".to_owned(),
+        PermissionDenied => "permission denied (ports below 1024 need privileges)".to_owned(),
         _ => reason(error),
     }
 }

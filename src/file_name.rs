@@ -1,4 +1,4 @@
-//! Names of files as they come from outside.
+//! File names as they come from outside.
 //!
 //! A [`FileName`] is safe to join to a directory: one normal component that every peer can spell in XML and that is
 //! never one of our own partial downloads.
@@ -7,13 +7,13 @@ use std::{fmt, str, sync::Arc};
 
 use crate::escape::Escaped;
 
-/// How the name of a partial download begins; such names are never listed, fetched or saved.
+/// The prefix of the names of partial downloads; such files are never listed, sent or saved.
 pub(crate) const PARTIAL_PREFIX: &str = ".tinyp2p-";
 
-/// How the name of a partial download ends.
+/// The suffix of the names of partial downloads.
 pub(crate) const PARTIAL_SUFFIX: &str = ".part";
 
-/// The longest name in bytes; what nearly every file system takes.
+/// The longest name in bytes: the limit of nearly every file system.
 pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// A file name that can be saved here and sent anywhere. Cheap to clone.
@@ -21,7 +21,7 @@ pub(crate) const MAX_NAME_BYTES: usize = 255;
 pub(crate) struct FileName(Arc<str>);
 
 impl FileName {
-    /// Checks a name that arrived as bytes: file systems and the original's listings promise no UTF-8.
+    /// Parses a name from bytes, because neither file systems nor the original's listings promise UTF-8.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidFileName> {
         if bytes.len() > MAX_NAME_BYTES {
             return Err(InvalidFileName::TooLong);
@@ -48,13 +48,13 @@ impl FileName {
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
+    /// Returns the name itself, which is not always safe to print.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Whether a name is one that we give to partial downloads.
+/// Whether a name is that of a partial download.
 pub(crate) fn is_partial(name: &str) -> bool {
     name.starts_with(PARTIAL_PREFIX) && name.ends_with(PARTIAL_SUFFIX)
 }
@@ -88,7 +88,7 @@ impl fmt::Display for InvalidFileName {
 }
 
 impl fmt::Display for FileName {
-    /// Safe to show, and so not always the name itself: that is [`FileName::as_str`].
+    /// Writes the name made safe to print, which is not always the name itself: that is [`FileName::as_str`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Escaped(&self.0).fmt(f)
     }

@@ -1,22 +1,22 @@
-//! Numbers as people read them: counts, sizes, rates.
+//! Formats counts, sizes and rates for people.
 
 use std::{fmt::Display, time::Duration};
 
-/// What has been done, for the summary: `3 files, 1.20 MiB in 0.3 s (4.00 MiB/s)`.
+/// Formats the summary of a run: `3 files, 1.20 MiB in 0.3 s (4.00 MiB/s)`.
 pub(crate) fn tally(files: usize, bytes: u64, time: Duration) -> String {
     let rate = u128::from(bytes) * 1000 / time.as_millis().max(1);
     let rate = size(u64::try_from(rate).unwrap_or(u64::MAX));
-    let (files, bytes, seconds) = (count(files, "file"), size(bytes), time.as_secs_f64());
-    format!("{files}, {bytes} in {seconds:.1} s ({rate}/s)")
+    let seconds = time.as_secs_f64();
+    format!("{}, {} in {seconds:.1} s ({rate}/s)", count(files, "file"), size(bytes))
 }
 
-/// So many of something: `1 file`, `2 files`.
+/// Formats a count of things: `1 file`, `2 files`.
 pub(crate) fn count(number: impl Copy + Display + PartialEq + From<u8>, what: &str) -> String {
     let plural = if number == 1.into() { "" } else { "s" };
     format!("{number} {what}{plural}")
 }
 
-/// A number of bytes for people, in binary units with three significant digits: `1.20 MiB`, `317 KiB`, `1000 B`.
+/// Formats a number of bytes in binary units with three significant digits: `1.20 MiB`, `317 KiB`, `1000 B`.
 pub(crate) fn size(bytes: u64) -> String {
     let steps = bytes.checked_ilog2().unwrap_or(0) / 10;
     let Some(unit) = steps.checked_sub(1).map(|at| ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"][at as usize]) else {

@@ -1,6 +1,6 @@
-//! The addresses of peers and the list of them that every peer keeps.
+//! URLs of peers, and the list of peers that a client works with.
 //!
-//! A [`PeerUrl`] is parsed once and spelled as given ever after, because proofs are made over the spelling. A
+//! A [`PeerUrl`] is parsed once and keeps the spelling that was given, because proofs are made over the spelling. A
 //! [`PeerList`] keeps the order in which peers were learnt, names none twice and is bounded.
 
 use std::{
@@ -15,15 +15,15 @@ use std::{
 /// The longest URL in bytes; a DNS name has at most 253.
 pub(crate) const MAX_URL_BYTES: usize = 255;
 
-/// The most peers that a list holds; what comes after is ignored.
+/// The most peers in a list; what comes after is ignored.
 pub(crate) const MAX_PEERS: usize = 4096;
 
-/// Where a peer is called and what it calls itself: `http://HOST:PORT`, nothing after it. Cheap to clone.
+/// The URL under which a peer is called and which it calls itself: `http://HOST:PORT`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PeerUrl(Arc<str>);
 
 impl PeerUrl {
-    /// The URL of a server that was told its host (a name or an address, IPv6 with or without brackets) and port.
+    /// Makes the URL of a host (a name or an address, IPv6 with or without brackets) and a port.
     pub(crate) fn new(host: &str, port: u16) -> Result<Self, InvalidPeerUrl> {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         match bare.parse::<IpAddr>() {
@@ -32,7 +32,7 @@ impl PeerUrl {
         }
     }
 
-    /// The URL as it was spelled, without a trailing slash.
+    /// Returns the URL as it was spelled, without a trailing slash.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -44,31 +44,17 @@ impl AsRef<str> for PeerUrl {
     }
 }
 
-/// A map by URL can be asked for a text, without parsing it: the derived equality and hash are those of the text.
+/// Lets a map keyed by URL be asked for a text that is not parsed: the derived equality and hash are those of the text.
 impl Borrow<str> for PeerUrl {
     fn borrow(&self) -> &str {
         &self.0
     }
 }
 
-impl From<&PeerUrl> for PeerUrl {
-    fn from(url: &PeerUrl) -> Self {
-        url.clone()
-    }
-}
-
-impl TryFrom<&str> for PeerUrl {
-    type Error = InvalidPeerUrl;
-
-    fn try_from(text: &str) -> Result<Self, InvalidPeerUrl> {
-        text.parse()
-    }
-}
-
 impl FromStr for PeerUrl {
     type Err = InvalidPeerUrl;
 
-    /// Takes `http://HOST:PORT`, with or without one trailing slash, of at most 255 bytes.
+    /// Parses `http://HOST:PORT`, with or without one trailing slash, of at most 255 bytes.
     fn from_str(text: &str) -> Result<Self, InvalidPeerUrl> {
         let url = text.strip_suffix('/').unwrap_or(text);
         let authority = url.strip_prefix("http://").filter(|_| url.len() <= MAX_URL_BYTES);
@@ -80,7 +66,7 @@ impl FromStr for PeerUrl {
 }
 
 impl fmt::Display for PeerUrl {
-    /// The characters that a URL may hold are all safe to show.
+    /// All characters that a URL may hold are safe to show.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -103,15 +89,15 @@ fn is_port(port: &str) -> bool {
     port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// A text that is no peer's URL.
+/// A text that is not the URL of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidPeerUrl {
-    /// What was given instead.
+    /// The text.
     pub(crate) given: String,
 }
 
 impl InvalidPeerUrl {
-    /// The nearest URL that could be meant, with `HOST` or `PORT` where nothing usable was said.
+    /// Returns the nearest URL that could be meant, with `HOST` or `PORT` where nothing usable was given.
     pub(crate) fn suggestion(&self) -> String {
         let rest = self.given.split_once("://").map_or(&*self.given, |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -137,31 +123,31 @@ pub(crate) struct PeerList {
 }
 
 impl PeerList {
-    /// Adds a peer at the end; says whether it is new. A full list takes none.
+    /// Adds an unknown peer at the end, where there is room. Returns whether the list has the peer then.
     pub(crate) fn add(&mut self, peer: PeerUrl) -> bool {
-        let new = self.order.len() < MAX_PEERS && self.known.insert(peer.clone());
-        if new {
+        if self.known.contains(&peer) {
+            return true;
+        }
+        let has_room = self.order.len() < MAX_PEERS;
+        if has_room {
+            self.known.insert(peer.clone());
             self.order.push(peer);
         }
-        new
+        has_room
     }
 
-    /// Adds what is new among foreign texts and says how many of them were no URL or had no room.
+    /// Adds the peers that a list from outside names. Returns how many entries were invalid or had no room.
     pub(crate) fn merge<'a>(&mut self, urls: impl IntoIterator<Item = &'a str>) -> usize {
         let mut ignored = 0;
         for url in urls {
-            if self.known.contains(url) {
-                continue;
-            }
-            match url.parse::<PeerUrl>() {
-                Ok(peer) if self.known.contains(&peer) || self.add(peer.clone()) => {}
-                _ => ignored += 1,
+            if !url.parse().is_ok_and(|peer| self.add(peer)) {
+                ignored += 1;
             }
         }
         ignored
     }
 
-    /// The peers, first learnt first.
+    /// Returns the peers, first learnt first.
     pub(crate) fn as_slice(&self) -> &[PeerUrl] {
         &self.order
     }
@@ -186,8 +172,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_says_what_could_be_meant() {
-        for (given, correction) in [
+    fn an_invalid_url_suggests_what_could_be_meant() {
+        for (given, suggestion) in [
             ("", "http://HOST:PORT"),
             ("localhost:4000", "http://localhost:4000"),
             ("http://localhost", "http://localhost:PORT"),
@@ -205,7 +191,7 @@ mod tests {
             ("http://b\u{e4}r:1", "http://HOST:1"),
             ("http://a b:1", "http://HOST:1"),
         ] {
-            assert_eq!(given.parse::<PeerUrl>().unwrap_err().suggestion(), correction, "{given:?}");
+            assert_eq!(given.parse::<PeerUrl>().unwrap_err().suggestion(), suggestion, "{given:?}");
         }
     }
 
@@ -219,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_set_of_urls_can_be_asked_for_a_text() {
-        let set: HashSet<PeerUrl> = ["http://a:1", "http://b:1/"].map(|text| text.try_into().unwrap()).into();
+        let set = HashSet::from(["http://a:1", "http://b:1/"].map(|text| text.parse::<PeerUrl>().unwrap()));
         assert!(set.contains("http://a:1") && set.contains("http://b:1"));
         assert!(!set.contains("http://b:1/") && !set.contains("nonsense"));
     }
@@ -237,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_url_or_has_a_usable_correction(text in prop_oneof![
+        fn any_text_is_a_url_or_has_a_usable_suggestion(text in prop_oneof![
             "(http://)?[a-z0-9.:@/\\[\\]%é -]{0,40}",
             "http://[a-zA-Z0-9._-]{1,70}:[0-9]{1,6}/?",
             "http://\\[[0-9a-f:.%]{0,45}\\](:[0-9]{1,5})?",
@@ -246,8 +232,8 @@ mod tests {
         ]) {
             match text.parse::<PeerUrl>() {
                 Ok(url) => prop_assert_eq!(url.as_str(), text.strip_suffix('/').unwrap_or(&text)),
-                Err(bad) => {
-                    let filled = bad.suggestion().replace("HOST", "h").replace("PORT", "1");
+                Err(invalid) => {
+                    let filled = invalid.suggestion().replace("HOST", "h").replace("PORT", "1");
                     prop_assert!(filled.parse::<PeerUrl>().is_ok(), "{}", filled);
                 }
             }

@@ -109,8 +109,7 @@ fn exchange_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Erro
     }
     let ignored = peers.merge(known.iter().map(String::as_str));
     if ignored > 0 {
-        let ignored = format::count(ignored, "peer");
-        log::warn!("ignored {ignored} of which {first} told: no http://HOST:PORT, or too many");
+        log::warn!("ignored {} from {first}", format::count(ignored, "invalid peer URL"));
     }
     Ok(peers)
 }

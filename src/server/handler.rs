@@ -151,8 +151,7 @@ pub(crate) fn log_merge(outcome: &MergeOutcome, from: &dyn Display) {
         log::info!("new peer {peer}, says {from}");
     }
     if outcome.ignored > 0 {
-        let ignored = format::count(outcome.ignored, "peer");
-        log::info!("ignored {ignored} of which {from} told: no http://HOST:PORT, or too many");
+        log::info!("ignored {} from {from}", format::count(outcome.ignored, "invalid peer URL"));
     }
 }
 
