@@ -65,8 +65,10 @@ struct Micros {
 /// Calls each server with its request, in rounds of so many calls on each of some fresh connections.
 fn time_calls(work: &str, table: &mut Table, ours: &[Ours<'_>], requests: &[Vec<u8>], count: u64) {
     let mut micros: Vec<Micros> = ours.iter().map(|_| Micros::default()).collect();
-    for _ in 0..CALL_ROUNDS {
-        for (index, micros) in micros.iter_mut().enumerate() {
+    for round in 0..CALL_ROUNDS {
+        for turn in 0..ours.len() {
+            let index = (round + turn) % ours.len();
+            let micros = &mut micros[index];
             let mut sum = 0.0;
             for _ in 0..CONNECTIONS {
                 let mut caller = Caller::open(&ours[index].url);

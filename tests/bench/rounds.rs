@@ -66,8 +66,8 @@ impl Bench {
             if round >= min_rounds && begun.elapsed() > WORK_BUDGET && self.programs.len() == 1 {
                 break;
             }
-            for index in 0..ways.len() {
-                let index = (round + index) % ways.len();
+            for turn in 0..ways.len() {
+                let index = (round + turn) % ways.len();
                 times[index].push(self.run(work, &ways[index], false).0);
             }
         }
