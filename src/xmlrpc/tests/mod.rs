@@ -123,23 +123,21 @@ impl Write for Sink {
 #[test]
 fn requests_of_the_original_are_read_and_written_byte_for_byte() {
     for (name, request, _) in WIRE {
-        let (proof, op, arg) = match name {
-            "fetch-binary" => (PROOF, 2, "bin.dat".into()),
-            "fetch-crlf" => (PROOF, 2, "crlf.txt".into()),
-            "fetch-empty" => (PROOF, 2, "empty".into()),
-            "fetch-missing" => (PROOF, 2, "nope".into()),
-            "fetch-text" => (PROOF, 2, "file0".into()),
-            "fetch-utf8" => (PROOF, 2, "utf8.txt".into()),
-            "list-all" => (PROOF, 1, "".into()),
-            "list-bad-pattern" => (PROOF, 1, "(".into()),
-            "list-none" => (PROOF, 1, "zzz".into()),
-            "list-pattern" => (PROOF, 1, "file*".into()),
-            "peers" => (PROOF, 0, Value::Array(vec![])),
-            "peers-merge" => {
-                (PROOF, 0, Value::Array(vec!["http://127.0.0.1:33330".into(), "http://127.0.0.1:33331".into()]))
-            }
-            _ => ("00000000000000000000000000000000", 0, Value::Array(vec![])),
+        let (op, arg) = match name {
+            "fetch-binary" => (2, "bin.dat".into()),
+            "fetch-crlf" => (2, "crlf.txt".into()),
+            "fetch-empty" => (2, "empty".into()),
+            "fetch-missing" => (2, "nope".into()),
+            "fetch-text" => (2, "file0".into()),
+            "fetch-utf8" => (2, "utf8.txt".into()),
+            "list-all" => (1, "".into()),
+            "list-bad-pattern" => (1, "(".into()),
+            "list-none" => (1, "zzz".into()),
+            "list-pattern" => (1, "file*".into()),
+            "peers-merge" => (0, Value::Array(vec!["http://127.0.0.1:33330".into(), "http://127.0.0.1:33331".into()])),
+            _ => (0, Value::Array(vec![])),
         };
+        let proof = if name == "wrong-password" { "00000000000000000000000000000000" } else { PROOF };
         let params = vec![proof.into(), Value::Int(op), arg];
         assert_eq!(write_call("f", &params), request, "{name}");
         assert_eq!(read_call(request).unwrap(), Call { method: "f".into(), params }, "{name}");
