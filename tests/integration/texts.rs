@@ -293,6 +293,11 @@ fn the_password_comes_from_the_variable_else_from_the_first_line_of_standard_inp
         (None, "open-sesame\n"),
         (None, "open-sesame"),
         (None, "open-sesame\r\nmore\n"),
+        (None, "\\357\\273\\277open-sesame\r\n"),
+        (Some("open-sesame\n"), ""),
+        (Some("open-sesame\r"), ""),
+        (Some("open-sesame\r\n"), ""),
+        (Some("\u{feff}open-sesame"), ""),
     ] {
         ask_with(variable, input, server.url()).ends(0, &["file"], &[]);
     }
@@ -309,11 +314,35 @@ fn an_empty_password_from_elsewhere_is_an_error() {
         (None, "", nothing),
         (None, "\n", nothing),
         (None, "\r\n", nothing),
+        (None, "\\357\\273\\277\n", nothing),
+        (Some("\r\n"), "", "TINYP2P_PASSWORD is empty"),
         (None, "\\377\n", "the first line of standard input is not UTF-8"),
         (None, &"x".repeat(70_000), "the first line of standard input is too long"),
     ] {
         assert_complaint(&ask_with(variable, input, url), 1, &format!("could not get the password: {reason}"));
     }
+}
+
+#[test]
+fn white_space_at_an_end_of_the_password_is_told() {
+    let warning = "tinyp2p: warning: the password begins or ends with white space, which is taken as part of it\n";
+    let dir = Dir::new();
+    for (password, variable, is_told) in [
+        ("two words ", None, true),
+        ("\ttwo words", None, true),
+        ("two words\n", None, true),
+        ("two words", None, false),
+        ("-", Some("two words "), true),
+        ("-", Some("two words\n\n"), true),
+        ("-", Some("two words\n"), false),
+    ] {
+        let mut command = program(&[password, "client", "http://127.0.0.1:1", ""]);
+        variable.map(|variable| command.env("TINYP2P_PASSWORD", variable));
+        let run = Running::start(&dir, command).finish().ends(1, &[], &["could not get the peer list"]);
+        assert_eq!(run.stderr.starts_with(warning), is_told, "{run}");
+    }
+    let server = serve(&dir).password(" x").start();
+    server.wait_for_log(&["Z warning: the password begins or ends with white space, which is taken as part of it"]);
 }
 
 #[test]
