@@ -3,6 +3,7 @@
 //! Parses the command line, runs a server or a client, prints a fatal error and returns the exit status: 0, 1 after an
 //! error, 2 for a command line that cannot be used.
 
+mod address;
 mod auth;
 mod cli;
 mod client;

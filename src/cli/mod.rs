@@ -11,6 +11,7 @@ use std::{ffi::OsString, mem, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    address,
     auth::Password,
     escape::Escaped,
     pattern::Pattern,
@@ -242,9 +243,16 @@ fn is_mode(word: &OsString) -> bool {
     word == "server" || word == "client"
 }
 
-fn host(text: &str) -> Result<String, &'static str> {
+fn host(text: &str) -> Result<String, String> {
+    if address::is_unspecified(text) {
+        let advice = address::advice();
+        return Err(format!("others cannot call it; {advice} (--bind 0.0.0.0:PORT still listens at all of them)"));
+    }
+    if let Some(objection) = address::objection(text) {
+        return Err(objection);
+    }
     // Whether HOST can be used does not depend on the port.
-    PeerUrl::new(text, 1).map(|_| text.to_owned()).map_err(|_| "expected a name or an address")
+    PeerUrl::new(text, 1).map(|_| text.to_owned()).map_err(|_| "expected a name or an address".to_owned())
 }
 
 fn port(text: &str) -> Result<u16, &'static str> {
@@ -272,7 +280,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn peer_url(text: &str) -> Result<PeerUrl, String> {
-    text.parse().map_err(|invalid: InvalidPeerUrl| format!("write {}", Escaped(&invalid.suggestion())))
+    let parsed = text.parse::<PeerUrl>();
+    let host = parsed.as_ref().map_or_else(InvalidPeerUrl::host, PeerUrl::host);
+    match address::objection(host) {
+        Some(objection) => Err(objection),
+        None => parsed.map_err(|invalid| format!("write {}", Escaped(&invalid.suggestion()))),
+    }
 }
 
 fn pattern(text: &str) -> Result<Pattern, String> {

@@ -38,6 +38,7 @@ use std::{
 };
 
 use crate::{
+    address,
     auth::Password,
     cli,
     error::{Error, reason},
@@ -75,6 +76,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let (listeners, free_port) = listen(&host, port, bind, common.timeout)?;
     let url = PeerUrl::new(&host, if port == 0 { free_port } else { port })
         .expect("the command line takes only hosts that make a URL");
+    let out_of_reach = find_out_of_reach(&host, &peers);
     let seed = fastrand::u64(..);
     let membership = Membership::new(url.clone(), peers, Some(announce), started.elapsed(), seed);
     let membership = Arc::new(Mutex::new(membership));
@@ -99,6 +101,10 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     // A reader that has gone away does not end a server.
     let _ = writeln!(io::stdout(), "{url}").and_then(|()| io::stdout().flush());
     log_introduction(&url, &dir, statistics);
+    if let Some(peer) = out_of_reach {
+        let advice = address::advice();
+        log::warn!("{peer} cannot call this server by {host}, which each machine takes for itself; {advice} as HOST");
+    }
     // It calls each peer only now and then: a connection that is kept would only cost both sides.
     let client = PeerClient::new(password, common.timeout, 0);
     gossip::start(membership, client.clone(), started, news.clone(), newest).map_err(Error::Start)?;
@@ -109,6 +115,12 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     client.shut_down();
     drop(http_server);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first of the peers that cannot call a server by this host, because it stands for their own machine there.
+fn find_out_of_reach(host: &str, peers: &[PeerUrl]) -> Option<PeerUrl> {
+    let is_far = |peer: &&PeerUrl| address::is_loopback(host) && !address::is_loopback(peer.host());
+    peers.iter().find(is_far).cloned()
 }
 
 /// Logs what is shared from where, and what a friend would type.

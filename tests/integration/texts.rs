@@ -184,11 +184,80 @@ fn a_wrong_password_and_a_wrong_url_are_told() {
     let server = serve(&shared).start();
     let refused =
         "refused: the password is wrong, or the server calls itself by another URL (take the one that it prints)";
+    let port = server.port();
+    let of_address = format!("is it http://localhost:{port}, or with another address of this machine?");
     let run = tinyp2p(&here, ["wrong", "client", server.url(), ""]);
-    assert_complaint(&run, 1, &format!("could not get the peer list of {}: {refused}", server.url()));
-    let localhost = server.url().replace("127.0.0.1", "localhost");
+    assert_complaint(&run, 1, &format!("could not get the peer list of {}: {refused}; {of_address}", server.url()));
+    let localhost = format!("http://localhost:{port}");
     let complaint = format!("could not get the peer list of {localhost}: {refused}; is it {}?", server.url());
     assert_complaint(&download(&here, &localhost).run(), 1, &complaint);
+    let named = serve(&shared).host("localhost").start();
+    let address = format!("http://127.0.0.1:{}", named.port());
+    let of_address = of_address.replace(&port.to_string(), &named.port().to_string());
+    let complaint = format!("could not get the peer list of {address}: {refused}; {of_address}");
+    assert_complaint(&download(&here, &address).run(), 1, &complaint);
+    download(&here, &named.url().replace("http", "HTTP")).run().ends(0, &[], &[]);
+}
+
+#[test]
+fn hosts_by_which_nobody_can_call_a_server_are_told() {
+    let dir = Dir::new();
+    let zone = "a link-local address needs a zone id, which differs from machine to machine; take another address";
+    let unspecified = "others cannot call it; give an address of this machineOWN (--bind 0.0.0.0:PORT still listens at \
+                       all of them)";
+    let own = Regex::new(", such as [0-9a-f.:]+( or [0-9a-f.:]+)?").unwrap();
+    for (host, complaint) in [
+        ("0.0.0.0", unspecified),
+        ("0", unspecified),
+        ("::", unspecified),
+        ("[::]", unspecified),
+        ("::ffff:127.0.0.1", "write the address as 127.0.0.1"),
+        ("fe80::1%eth0", zone),
+        ("fe80::1", zone),
+        ("255.255.255.255%x", "expected a name or an address"),
+        ("224.0.0.1", "that is the address of a group, not of a machine"),
+    ] {
+        let run = tinyp2p(&dir, ["pw", "server", "--bind", "127.0.0.1:0", host, "0"]);
+        assert_eq!((run.code(), &*run.stdout), (Some(2), ""), "{run}");
+        let text = own.replace(&run.stderr, "OWN").replace("machine (", "machineOWN (");
+        let complaint = format!("invalid value '{host}' for '<HOST>': {complaint}; see tinyp2p server --help");
+        assert_eq!(text, format!("tinyp2p: {complaint}\n"), "{run}");
+    }
+    for (url, complaint) in [
+        ("http://[fe80::1%eth0]:4000", zone),
+        ("http://[fe80::1]:4000", zone),
+        ("http://[::ffff:127.0.0.1]:4000", "write the address as 127.0.0.1"),
+    ] {
+        let complaint = format!("invalid value '{url}' for '<URL>': {complaint}; see tinyp2p client --help");
+        assert_complaint(&tinyp2p(&dir, ["pw", "client", url, ""]), 2, &complaint);
+    }
+}
+
+#[test]
+fn a_server_on_loopback_with_a_peer_elsewhere_is_warned() {
+    let dir = Dir::new();
+    let warning = |peer: &str, host: &str| {
+        format!(
+            "TIME warning: {peer} cannot call this server by {host}, which each machine takes for itself; give an address \
+             of this machine"
+        )
+    };
+    for (host, peer, is_told) in [
+        ("127.0.0.1", "http://peer.invalid:4000", true),
+        ("localhost", "http://192.0.2.1:4000", true),
+        ("127.0.0.1", "http://localhost:1", false),
+        ("localhost", "http://[::1]:1", false),
+        ("peer.invalid", "http://192.0.2.1:4000", false),
+    ] {
+        // With `--bind` no name is looked up.
+        let server = serve(&dir).host(host).options(["--bind", "127.0.0.1:0", "--timeout", "1"]);
+        let mut server = server.peers(["http://127.0.0.1:1", peer]).start();
+        server.stop(Signal::TERM, PATIENCE);
+        server.wait_for_log(&["stopped"]);
+        let warnings: Vec<String> = log(&server).into_iter().filter(|line| line.contains("cannot call")).collect();
+        assert_eq!(warnings.len(), usize::from(is_told), "{server}");
+        assert!(warnings.iter().all(|line| line.starts_with(&warning(peer, host))), "{server}");
+    }
 }
 
 #[test]
