@@ -75,6 +75,8 @@ pub(crate) enum Error {
     Resolve { host: String, cause: io::Error },
     #[error("could not listen on {address}: {}", listen_reason(.cause))]
     Listen { address: SocketAddr, cause: io::Error },
+    #[error("at most {limit} files may be open at once, and a server needs {needed} (ulimit -n raises that)")]
+    TooFewDescriptors { limit: usize, needed: usize },
     #[error("could not start: {}", reason(.0))]
     Start(io::Error),
     #[error("could not print to standard output: {}", reason(.0))]

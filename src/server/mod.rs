@@ -55,12 +55,16 @@ use backend::check_private_socket;
 use gossip::News;
 use handler::Handler;
 use limits::LogLimit;
-use listener::{Capacity, HttpServer, listen};
+use listener::{Capacity, HttpServer, MIN_DESCRIPTORS, listen};
 
 /// Serves until a signal comes.
 pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
     let started = Instant::now();
     let cli::Server { host, port, peers, bind, announce, common } = options;
+    let limit = fd_limit::raise_limit();
+    if limit < MIN_DESCRIPTORS {
+        return Err(Error::TooFewDescriptors { limit, needed: MIN_DESCRIPTORS });
+    }
     let dir = std::path::absolute(&common.dir).unwrap_or(common.dir);
     let shared_dir = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
     let statistics = shared_dir.statistics();
@@ -95,7 +99,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     };
 
     check_private_socket().map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })?;
-    let capacity = Capacity::within(fd_limit::raise_limit());
+    let capacity = Capacity::within(limit);
     let handle = Box::new(move |call: &[u8], accepts_raw, caller: &str| handler.handle(call, accepts_raw, caller));
     let http_server = HttpServer::start(listeners, handle, common.timeout, capacity).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
