@@ -47,6 +47,7 @@ const PASSWORD_HELP: &str = "The shared word; - takes TINYP2P_PASSWORD or standa
 const SERVER_HELP: &str = "\
 Example: tinyp2p secret server 192.0.2.8 4000 http://192.0.2.7:4000
 Prints its own URL once it accepts connections, and runs until a signal ends it.
+The times in its log are UTC.
 Exit status: 0 after a signal, 1 if it cannot start, 2 for a wrong command line";
 
 const CLIENT_HELP: &str = "\
