@@ -134,7 +134,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
-    /// Print errors only
+    /// Print errors and warnings only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 
@@ -147,7 +147,7 @@ impl Common {
     /// The least important level that is still printed.
     pub(crate) fn verbosity(&self) -> log::LevelFilter {
         match (self.quiet, self.verbose) {
-            (true, _) => log::LevelFilter::Error,
+            (true, _) => log::LevelFilter::Warn,
             (_, true) => log::LevelFilter::Debug,
             _ => log::LevelFilter::Info,
         }
