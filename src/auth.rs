@@ -18,6 +18,11 @@ impl Password {
         Self(text.into())
     }
 
+    /// Whether it begins or ends with white space, which is part of it and seldom meant.
+    pub(crate) fn has_outer_white_space(&self) -> bool {
+        self.0.trim() != self.0
+    }
+
     /// Returns the proof for a call to the server that calls itself `url`.
     pub(crate) fn sign(&self, url: &str) -> String {
         hex::encode(self.mac(url).finalize().into_bytes())

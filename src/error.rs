@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::{escape::Escaped, peer::PeerUrl};
+use crate::{address, escape::Escaped, peer::PeerUrl};
 
 /// Why a call to a peer failed. Each text completes "PEER: ".
 #[derive(Debug, Error)]
@@ -75,13 +75,15 @@ pub(crate) enum Error {
     Resolve { host: String, cause: io::Error },
     #[error("could not listen on {address}: {}", listen_reason(.cause))]
     Listen { address: SocketAddr, cause: io::Error },
+    #[error("at most {limit} files may be open at once, and a server needs {needed} (ulimit -n raises that)")]
+    TooFewDescriptors { limit: usize, needed: usize },
     #[error("could not start: {}", reason(.0))]
     Start(io::Error),
     #[error("could not print to standard output: {}", reason(.0))]
     Output(io::Error),
     #[error("could not get the password: {}", reason(.0))]
     Password(io::Error),
-    #[error("could not get the peer list of {peer}: {failure}{}", hint(.peer.as_str(), .failure))]
+    #[error("could not get the peer list of {peer}: {failure}{}", hint(.peer, .failure))]
     PeerList { peer: PeerUrl, failure: CallError },
 }
 
@@ -108,13 +110,23 @@ fn explain_status(status: u16) -> String {
 }
 
 /// Suggests what to try when the server that the user named gives no peer list.
-fn hint(url: &str, failure: &CallError) -> String {
+fn hint(peer: &PeerUrl, failure: &CallError) -> String {
     match failure {
-        CallError::Refused if url.starts_with("http://localhost:") => {
-            format!("; is it {}?", url.replacen("localhost", "127.0.0.1", 1))
-        }
+        CallError::Refused => format!("; is it {}?", other_spelling(peer)),
         CallError::Unreachable(reason) if reason.ends_with("refused") => " (is a server running there?)".to_owned(),
         _ => String::new(),
+    }
+}
+
+/// Returns what a server may call itself that answers under this URL, whose proof it refused.
+fn other_spelling(peer: &PeerUrl) -> String {
+    let (host, port) = (peer.host(), peer.port());
+    let is_here = address::is_loopback(host) || address::is_unspecified(host);
+    match (is_here, address::is_address(host)) {
+        (true, true) => format!("http://localhost:{port}, or with another address of this machine"),
+        (true, false) => format!("http://127.0.0.1:{port}"),
+        (false, true) => format!("http://NAME:{port}, with a name in place of the address"),
+        (false, false) => format!("http://ADDRESS:{port}, with the address that the name stands for"),
     }
 }
 

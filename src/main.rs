@@ -3,6 +3,7 @@
 //! Parses the command line, runs a server or a client, prints a fatal error and returns the exit status: 0, 1 after an
 //! error, 2 for a command line that cannot be used.
 
+mod address;
 mod auth;
 mod cli;
 mod client;
@@ -54,15 +55,17 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Error> {
     let password = cli.password.map_or_else(password::read_password, Ok)?;
+    let (style, common) = match &cli.mode {
+        Mode::Server(options) => (Style::Log, &options.common),
+        Mode::Client(options) => (Style::Tool, &options.common),
+    };
+    logger::start(style, common.verbosity());
+    if password.has_outer_white_space() {
+        log::warn!("the password begins or ends with white space, which is taken as part of it");
+    }
     match cli.mode {
-        Mode::Server(options) => {
-            logger::start(Style::Log, options.common.verbosity());
-            server::run(password, options)
-        }
-        Mode::Client(options) => {
-            logger::start(Style::Tool, options.common.verbosity());
-            client::run(password, &options)
-        }
+        Mode::Server(options) => server::run(password, options),
+        Mode::Client(options) => client::run(password, &options),
     }
 }
 

@@ -34,7 +34,15 @@ pub(crate) fn read_password() -> Result<Password, Error> {
             "the first line of standard input is empty, and TINYP2P_PASSWORD is not set",
         ),
     };
+    let text = without_line_end(&text);
     if text.is_empty() { Err(invalid(if_empty)) } else { Ok(Password::new(text)) }
+}
+
+/// The text without what editors and programs put around it: a byte order mark before it, one line end after it.
+fn without_line_end(text: &str) -> &str {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
 }
 
 fn invalid(text: &str) -> Error {
@@ -47,10 +55,8 @@ fn read_line() -> io::Result<String> {
     if line.len() as u64 == MAX_LINE_BYTES {
         return Err(io::Error::new(ErrorKind::InvalidData, "the first line of standard input is too long"));
     }
-    let text = line.strip_suffix(b"\n").unwrap_or(&line);
-    let text = text.strip_suffix(b"\r").unwrap_or(text).to_vec();
     let not_text = |_| io::Error::new(ErrorKind::InvalidData, "the first line of standard input is not UTF-8");
-    String::from_utf8(text).map_err(not_text)
+    String::from_utf8(line).map_err(not_text)
 }
 
 /// Asks on the terminal, which does not show what is typed; also a signal leaves the terminal as it was.

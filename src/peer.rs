@@ -18,6 +18,9 @@ pub(crate) const MAX_URL_BYTES: usize = 255;
 /// The most peers in a list; what comes after is ignored.
 pub(crate) const MAX_PEERS: usize = 4096;
 
+/// What a URL begins with.
+const SCHEME: &str = "http://";
+
 /// The URL under which a peer is called and which it calls itself: `http://HOST:PORT`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PeerUrl(Arc<str>);
@@ -35,6 +38,20 @@ impl PeerUrl {
     /// Returns the URL as it was spelled, without a trailing slash.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns its host, an IPv6 address in brackets.
+    pub(crate) fn host(&self) -> &str {
+        self.authority().0
+    }
+
+    /// Returns its port.
+    pub(crate) fn port(&self) -> &str {
+        self.authority().1
+    }
+
+    fn authority(&self) -> (&str, &str) {
+        self.0[SCHEME.len()..].rsplit_once(':').expect("only a URL with a port was parsed")
     }
 }
 
@@ -54,12 +71,14 @@ impl Borrow<str> for PeerUrl {
 impl FromStr for PeerUrl {
     type Err = InvalidPeerUrl;
 
-    /// Parses `http://HOST:PORT`, with or without one trailing slash, of at most 255 bytes.
+    /// Parses `http://HOST:PORT`, with or without one trailing slash, of at most 255 bytes. The scheme may be in capitals;
+    /// every server spells its own in lower case.
     fn from_str(text: &str) -> Result<Self, InvalidPeerUrl> {
         let url = text.strip_suffix('/').unwrap_or(text);
-        let authority = url.strip_prefix("http://").filter(|_| url.len() <= MAX_URL_BYTES);
+        let parts = url.split_at_checked(SCHEME.len()).filter(|_| url.len() <= MAX_URL_BYTES);
+        let authority = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME)).map(|(_, authority)| authority);
         match authority.and_then(|authority| authority.rsplit_once(':')) {
-            Some((host, port)) if is_host(host) && is_port(port) => Ok(Self(url.into())),
+            Some((host, port)) if is_host(host) && is_port(port) => Ok(Self(format!("{SCHEME}{host}:{port}").into())),
             _ => Err(InvalidPeerUrl { given: text.to_owned() }),
         }
     }
@@ -97,21 +116,31 @@ pub(crate) struct InvalidPeerUrl {
 }
 
 impl InvalidPeerUrl {
+    /// Returns what stands where the host should be.
+    pub(crate) fn host(&self) -> &str {
+        self.authority().0
+    }
+
     /// Returns the nearest URL that could be meant, with `HOST` or `PORT` where nothing usable was given.
     pub(crate) fn suggestion(&self) -> String {
-        let rest = self.given.split_once("://").map_or(&*self.given, |(_, rest)| rest);
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        if authority.parse::<Ipv6Addr>().is_ok() {
-            return format!("http://[{authority}]:PORT");
+        let (host, port) = self.authority();
+        if host.parse::<Ipv6Addr>().is_ok() {
+            return format!("http://[{host}]:PORT");
         }
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !authority.ends_with(']') => (host, port),
-            _ => (authority, ""),
-        };
         let host = if is_host(host) && host.len() < MAX_URL_BYTES { host } else { "HOST" };
         let port = if is_port(port) { port } else { "PORT" };
         format!("http://{host}:{port}")
+    }
+
+    /// Splits what stands where host and port should be.
+    fn authority(&self) -> (&str, &str) {
+        let rest = self.given.split_once("://").map_or(&*self.given, |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        match authority.rsplit_once(':') {
+            Some((host, port)) if !authority.ends_with(']') && authority.parse::<Ipv6Addr>().is_err() => (host, port),
+            _ => (authority, ""),
+        }
     }
 }
 
@@ -165,6 +194,7 @@ mod tests {
             ("http://127.0.0.1:33330", "http://127.0.0.1:33330"),
             ("http://localhost:1/", "http://localhost:1"),
             ("http://[::1]:65535", "http://[::1]:65535"),
+            ("HTTP://A.org:1/", "http://A.org:1"),
             ("http://a-b_c.Example.org:080", "http://a-b_c.Example.org:080"),
         ] {
             assert_eq!(given.parse::<PeerUrl>().unwrap().as_str(), spelled);
@@ -224,14 +254,18 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_url_or_has_a_usable_suggestion(text in prop_oneof![
-            "(http://)?[a-z0-9.:@/\\[\\]%é -]{0,40}",
+            "(http://|HtTP://)?[a-z0-9.:@/\\[\\]%é -]{0,40}",
             "http://[a-zA-Z0-9._-]{1,70}:[0-9]{1,6}/?",
             "http://\\[[0-9a-f:.%]{0,45}\\](:[0-9]{1,5})?",
             any::<String>(),
             any::<String>().prop_map(|text| format!("http://{text}:1")),
         ]) {
             match text.parse::<PeerUrl>() {
-                Ok(url) => prop_assert_eq!(url.as_str(), text.strip_suffix('/').unwrap_or(&text)),
+                Ok(url) => {
+                    let spelled = text.strip_suffix('/').unwrap_or(&text);
+                    prop_assert_eq!(url.as_str(), format!("http://{}", &spelled[SCHEME.len()..]));
+                    prop_assert_eq!(url.as_str(), format!("http://{}:{}", url.host(), url.port()));
+                }
                 Err(invalid) => {
                     let filled = invalid.suggestion().replace("HOST", "h").replace("PORT", "1");
                     prop_assert!(filled.parse::<PeerUrl>().is_ok(), "{}", filled);

@@ -11,6 +11,7 @@ use std::{ffi::OsString, mem, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    address,
     auth::Password,
     escape::Escaped,
     pattern::Pattern,
@@ -46,6 +47,7 @@ const PASSWORD_HELP: &str = "The shared word; - takes TINYP2P_PASSWORD or standa
 const SERVER_HELP: &str = "\
 Example: tinyp2p secret server 192.0.2.8 4000 http://192.0.2.7:4000
 Prints its own URL once it accepts connections, and runs until a signal ends it.
+The times in its log are UTC.
 Exit status: 0 after a signal, 1 if it cannot start, 2 for a wrong command line";
 
 const CLIENT_HELP: &str = "\
@@ -132,7 +134,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
-    /// Print errors only
+    /// Print errors and warnings only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 
@@ -145,7 +147,7 @@ impl Common {
     /// The least important level that is still printed.
     pub(crate) fn verbosity(&self) -> log::LevelFilter {
         match (self.quiet, self.verbose) {
-            (true, _) => log::LevelFilter::Error,
+            (true, _) => log::LevelFilter::Warn,
             (_, true) => log::LevelFilter::Debug,
             _ => log::LevelFilter::Info,
         }
@@ -242,9 +244,16 @@ fn is_mode(word: &OsString) -> bool {
     word == "server" || word == "client"
 }
 
-fn host(text: &str) -> Result<String, &'static str> {
+fn host(text: &str) -> Result<String, String> {
+    if address::is_unspecified(text) {
+        let advice = address::advice();
+        return Err(format!("others cannot call it; {advice} (--bind 0.0.0.0:PORT still listens at all of them)"));
+    }
+    if let Some(objection) = address::objection(text) {
+        return Err(objection);
+    }
     // Whether HOST can be used does not depend on the port.
-    PeerUrl::new(text, 1).map(|_| text.to_owned()).map_err(|_| "expected a name or an address")
+    PeerUrl::new(text, 1).map(|_| text.to_owned()).map_err(|_| "expected a name or an address".to_owned())
 }
 
 fn port(text: &str) -> Result<u16, &'static str> {
@@ -272,7 +281,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn peer_url(text: &str) -> Result<PeerUrl, String> {
-    text.parse().map_err(|invalid: InvalidPeerUrl| format!("write {}", Escaped(&invalid.suggestion())))
+    let parsed = text.parse::<PeerUrl>();
+    let host = parsed.as_ref().map_or_else(InvalidPeerUrl::host, PeerUrl::host);
+    match address::objection(host) {
+        Some(objection) => Err(objection),
+        None => parsed.map_err(|invalid| format!("write {}", Escaped(&invalid.suggestion()))),
+    }
 }
 
 fn pattern(text: &str) -> Result<Pattern, String> {

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
+
 use crate::{file_name::FileName, progress};
 
 use super::{Run, index::FileIndex};
@@ -18,6 +20,9 @@ pub(super) fn print_names(names: &[FileName]) -> io::Result<()> {
 
 /// Prints the names of an index that are not here; with `-v` all names, each with its peers.
 pub(super) fn print_index(run: &Run, index: &FileIndex) -> io::Result<()> {
+    if is_closed() {
+        return Err(io::Error::other("it is closed"));
+    }
     let is_terminal = io::stdout().is_terminal();
     let is_verbose = log::log_enabled!(log::Level::Debug);
     let mut lines = String::new();
@@ -40,6 +45,14 @@ pub(super) fn print_index(run: &Run, index: &FileIndex) -> io::Result<()> {
         }
     }
     print(&lines, is_terminal)
+}
+
+/// Whether standard output was closed when the program started. Rust's runtime puts `/dev/null` in its place, open for
+/// reading too, which `> /dev/null` is not.
+fn is_closed() -> bool {
+    let (Ok(output), Ok(null)) = (fstat(io::stdout()), stat("/dev/null")) else { return false };
+    let is_null = FileType::from_raw_mode(output.st_mode).is_char_device() && output.st_rdev == null.st_rdev;
+    is_null && fcntl_getfl(io::stdout()).is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
 fn format(name: &FileName, is_terminal: bool) -> String {

@@ -38,6 +38,7 @@ use std::{
 };
 
 use crate::{
+    address,
     auth::Password,
     cli,
     error::{Error, reason},
@@ -54,12 +55,16 @@ use backend::check_private_socket;
 use gossip::News;
 use handler::Handler;
 use limits::LogLimit;
-use listener::{Capacity, HttpServer, listen};
+use listener::{Capacity, HttpServer, MIN_DESCRIPTORS, listen};
 
 /// Serves until a signal comes.
 pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
     let started = Instant::now();
     let cli::Server { host, port, peers, bind, announce, common } = options;
+    let limit = fd_limit::raise_limit();
+    if limit < MIN_DESCRIPTORS {
+        return Err(Error::TooFewDescriptors { limit, needed: MIN_DESCRIPTORS });
+    }
     let dir = std::path::absolute(&common.dir).unwrap_or(common.dir);
     let shared_dir = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
     let statistics = shared_dir.statistics();
@@ -75,6 +80,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let (listeners, free_port) = listen(&host, port, bind, common.timeout)?;
     let url = PeerUrl::new(&host, if port == 0 { free_port } else { port })
         .expect("the command line takes only hosts that make a URL");
+    let out_of_reach = find_out_of_reach(&host, &peers);
     let seed = fastrand::u64(..);
     let membership = Membership::new(url.clone(), peers, Some(announce), started.elapsed(), seed);
     let membership = Arc::new(Mutex::new(membership));
@@ -93,12 +99,16 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     };
 
     check_private_socket().map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })?;
-    let capacity = Capacity::within(fd_limit::raise_limit());
+    let capacity = Capacity::within(limit);
     let handle = Box::new(move |call: &[u8], accepts_raw, caller: &str| handler.handle(call, accepts_raw, caller));
     let http_server = HttpServer::start(listeners, handle, common.timeout, capacity).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
     let _ = writeln!(io::stdout(), "{url}").and_then(|()| io::stdout().flush());
     log_introduction(&url, &dir, statistics);
+    if let Some(peer) = out_of_reach {
+        let advice = address::advice();
+        log::warn!("{peer} cannot call this server by {host}, which each machine takes for itself; {advice} as HOST");
+    }
     // It calls each peer only now and then: a connection that is kept would only cost both sides.
     let client = PeerClient::new(password, common.timeout, 0);
     gossip::start(membership, client.clone(), started, news.clone(), newest).map_err(Error::Start)?;
@@ -109,6 +119,12 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     client.shut_down();
     drop(http_server);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first of the peers that cannot call a server by this host, because it stands for their own machine there.
+fn find_out_of_reach(host: &str, peers: &[PeerUrl]) -> Option<PeerUrl> {
+    let is_far = |peer: &&PeerUrl| address::is_loopback(host) && !address::is_loopback(peer.host());
+    peers.iter().find(is_far).cloned()
 }
 
 /// Logs what is shared from where, and what a friend would type.

@@ -203,6 +203,21 @@ fn a_closed_standard_output_is_no_crash() {
 }
 
 #[test]
+fn a_list_that_nobody_can_get_is_a_failure() {
+    let shared = Dir::with([("file", &b"content"[..])]);
+    let server = serve(&shared).start();
+    for (redirection, status, told) in
+        [(">&-", 1, "tinyp2p: could not print to standard output: it is closed\n"), ("> /dev/null", 0, "")]
+    {
+        let mut command = Command::new("sh");
+        let script = format!("exec \"$0\" \"$@\" {redirection}");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_tinyp2p"), PASSWORD, "client", "--list", server.url(), ""]);
+        let run = Running::start(&Dir::new(), command).finish().ends(status, &[], &[]);
+        assert_eq!(run.stderr, told, "{run}");
+    }
+}
+
+#[test]
 fn a_server_serves_although_nobody_reads_its_url() {
     let dir = Dir::new();
     let port = SilentPort::reserve().port.to_string();

@@ -419,16 +419,19 @@ fn receiving_takes_little_memory_whatever_the_size() {
 }
 
 #[test]
-fn quiet_clients_say_errors_only() {
+fn quiet_clients_say_errors_and_warnings_only() {
     let here = Dir::new();
+    let peer = FakePeer::sharing([("good", text("content"))]);
+    let run = download(&here, peer.url()).options(["-q"]).run().ends(0, &["good"], &[]);
+    assert_eq!(run.stderr, "");
     let peer = FakePeer::new();
     let dead = SilentPort::reserve();
     let list = Reply::peers([peer.url(), &dead.url()]);
-    let peer = peer.on_peers(list).on_names(Reply::names(["good", "../bad"])).file("good", text("content")).start();
-    let run = download(&here, peer.url()).options(["-q"]).run().ends(0, &["good"], &[]);
-    assert_eq!(run.stderr, "");
+    let peer = peer.on_peers(list).on_names(Reply::names(["other", "../bad"])).file("other", text("content")).start();
+    let run = download(&here, peer.url()).options(["-q"]).run().ends(0, &["other"], &["skipped", "../bad"]);
+    assert!(run.stderr.lines().all(|line| line.starts_with("tinyp2p: warning: ")), "{run}");
     let peer = FakePeer::sharing([("bad", Reply::refusal())]);
-    download(&here, peer.url()).options(["-q"]).run().ends(1, &[], &["bad"]).with_one_complaint();
+    download(&here, peer.url()).options(["-q"]).run().ends(1, &[], &["'bad' is not here"]);
 }
 
 // What comes from outside cannot steer a terminal.

@@ -462,6 +462,23 @@ fn a_client_gets_along_with_few_descriptors() {
 }
 
 #[test]
+fn a_server_without_descriptors_says_so() {
+    let (dir, here) = (Dir::with([("file", &b"content"[..])]), Dir::new());
+    for descriptors in [6, 8, 13, 23] {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_tinyp2p"), PASSWORD, "server", "127.0.0.1", "0"]);
+        let told = format!(
+            "tinyp2p: at most {descriptors} files may be open at once, and a server needs 24 (ulimit -n raises that)\n"
+        );
+        let run = Running::start(&dir, command).finish().ends(1, &[], &[]);
+        assert_eq!(run.stderr, told, "{run}");
+    }
+    let server = serve(&dir).descriptors(24).start();
+    download(&here, server.url()).run().ends(0, &["file"], &[]);
+}
+
+#[test]
 fn a_client_without_descriptors_says_so() {
     let (here, peer) = (Dir::new(), FakePeer::sharing([("file", text("content"))]));
     let mut failures = 0;

@@ -40,6 +40,7 @@ const ROOMS: &[Room] = &[
     (1, "protocol", &[]),
     (1, "xmlrpc", &["quick_xml", "base64_simd", "memchr"]),
     (1, "pattern", &["regex", "regex_syntax"]),
+    (0, "address", &[]),
     (0, "file_name", &[]),
     (0, "escape", &[]),
     (0, "peer", &[]),

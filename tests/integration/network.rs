@@ -1,12 +1,12 @@
 //! Servers among themselves: joining, other implementations in their midst, bad peers, starting and stopping.
 
-use std::{io::Read, thread, time::Duration};
+use std::{io::Read, process::Command, sync::Arc, thread, time::Duration};
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Connection, Dir, FakePeer, PASSWORD, PATIENCE, Reply, Server, SilentPort, array, call, call_for, download,
-    eventually, serve, serve_python, string,
+    Connection, Dir, FakePeer, Gate, PASSWORD, PATIENCE, Reply, Running, Server, SilentPort, array, call, call_for,
+    download, eventually, serve, serve_python, string, wait_for_partial,
 };
 
 /// Ten times the two seconds in which a server ends.
@@ -237,6 +237,30 @@ fn a_signal_ends_a_server_with_0_and_leaves_nothing_behind() {
         assert_eq!(server.temporary_files(), [""; 0], "{signal:?}");
         assert_eq!(dir.names(), ["file"]);
     }
+}
+
+#[test]
+fn signals_that_were_ignored_at_the_start_stay_ignored() {
+    let (dir, here) = (Dir::with([("file", &b"content"[..])]), Dir::new());
+    let deaf = |words: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tinyp2p"), PASSWORD]);
+        command.args(words);
+        command
+    };
+    let mut server = Server::with_command(&dir, deaf(&["server", "127.0.0.1", "0"]));
+    let gate = Arc::new(Gate::default());
+    let slow = FakePeer::sharing([("slow", Reply::content("x".repeat(1 << 20)).half_behind(&gate))]);
+    let client = Running::start(&here, deaf(&["client", slow.url(), ""]));
+    wait_for_partial(here.path());
+    for signal in [Signal::HUP, Signal::INT] {
+        server.signal(signal);
+        client.signal(signal);
+    }
+    gate.open();
+    client.finish().ends(0, &["slow"], &[]);
+    assert_eq!(call(server.url(), 1, &string("")).names(), ["file"]);
+    assert_eq!(server.stop(Signal::TERM, ENDS_WITHIN).code(), Some(0), "{server}");
 }
 
 #[test]

@@ -184,11 +184,80 @@ fn a_wrong_password_and_a_wrong_url_are_told() {
     let server = serve(&shared).start();
     let refused =
         "refused: the password is wrong, or the server calls itself by another URL (take the one that it prints)";
+    let port = server.port();
+    let of_address = format!("is it http://localhost:{port}, or with another address of this machine?");
     let run = tinyp2p(&here, ["wrong", "client", server.url(), ""]);
-    assert_complaint(&run, 1, &format!("could not get the peer list of {}: {refused}", server.url()));
-    let localhost = server.url().replace("127.0.0.1", "localhost");
+    assert_complaint(&run, 1, &format!("could not get the peer list of {}: {refused}; {of_address}", server.url()));
+    let localhost = format!("http://localhost:{port}");
     let complaint = format!("could not get the peer list of {localhost}: {refused}; is it {}?", server.url());
     assert_complaint(&download(&here, &localhost).run(), 1, &complaint);
+    let named = serve(&shared).host("localhost").start();
+    let address = format!("http://127.0.0.1:{}", named.port());
+    let of_address = of_address.replace(&port.to_string(), &named.port().to_string());
+    let complaint = format!("could not get the peer list of {address}: {refused}; {of_address}");
+    assert_complaint(&download(&here, &address).run(), 1, &complaint);
+    download(&here, &named.url().replace("http", "HTTP")).run().ends(0, &[], &[]);
+}
+
+#[test]
+fn hosts_by_which_nobody_can_call_a_server_are_told() {
+    let dir = Dir::new();
+    let zone = "a link-local address needs a zone id, which differs from machine to machine; take another address";
+    let unspecified = "others cannot call it; give an address of this machineOWN (--bind 0.0.0.0:PORT still listens at \
+                       all of them)";
+    let own = Regex::new(", such as [0-9a-f.:]+( or [0-9a-f.:]+)?").unwrap();
+    for (host, complaint) in [
+        ("0.0.0.0", unspecified),
+        ("0", unspecified),
+        ("::", unspecified),
+        ("[::]", unspecified),
+        ("::ffff:127.0.0.1", "write the address as 127.0.0.1"),
+        ("fe80::1%eth0", zone),
+        ("fe80::1", zone),
+        ("255.255.255.255%x", "expected a name or an address"),
+        ("224.0.0.1", "that is the address of a group, not of a machine"),
+    ] {
+        let run = tinyp2p(&dir, ["pw", "server", "--bind", "127.0.0.1:0", host, "0"]);
+        assert_eq!((run.code(), &*run.stdout), (Some(2), ""), "{run}");
+        let text = own.replace(&run.stderr, "OWN").replace("machine (", "machineOWN (");
+        let complaint = format!("invalid value '{host}' for '<HOST>': {complaint}; see tinyp2p server --help");
+        assert_eq!(text, format!("tinyp2p: {complaint}\n"), "{run}");
+    }
+    for (url, complaint) in [
+        ("http://[fe80::1%eth0]:4000", zone),
+        ("http://[fe80::1]:4000", zone),
+        ("http://[::ffff:127.0.0.1]:4000", "write the address as 127.0.0.1"),
+    ] {
+        let complaint = format!("invalid value '{url}' for '<URL>': {complaint}; see tinyp2p client --help");
+        assert_complaint(&tinyp2p(&dir, ["pw", "client", url, ""]), 2, &complaint);
+    }
+}
+
+#[test]
+fn a_server_on_loopback_with_a_peer_elsewhere_is_warned() {
+    let dir = Dir::new();
+    let warning = |peer: &str, host: &str| {
+        format!(
+            "TIME warning: {peer} cannot call this server by {host}, which each machine takes for itself; give an address \
+             of this machine"
+        )
+    };
+    for (host, peer, is_told) in [
+        ("127.0.0.1", "http://peer.invalid:4000", true),
+        ("localhost", "http://192.0.2.1:4000", true),
+        ("127.0.0.1", "http://localhost:1", false),
+        ("localhost", "http://[::1]:1", false),
+        ("peer.invalid", "http://192.0.2.1:4000", false),
+    ] {
+        // With `--bind` no name is looked up.
+        let server = serve(&dir).host(host).options(["--bind", "127.0.0.1:0", "--timeout", "1"]);
+        let mut server = server.peers(["http://127.0.0.1:1", peer]).start();
+        server.stop(Signal::TERM, PATIENCE);
+        server.wait_for_log(&["stopped"]);
+        let warnings: Vec<String> = log(&server).into_iter().filter(|line| line.contains("cannot call")).collect();
+        assert_eq!(warnings.len(), usize::from(is_told), "{server}");
+        assert!(warnings.iter().all(|line| line.starts_with(&warning(peer, host))), "{server}");
+    }
 }
 
 #[test]
@@ -293,6 +362,11 @@ fn the_password_comes_from_the_variable_else_from_the_first_line_of_standard_inp
         (None, "open-sesame\n"),
         (None, "open-sesame"),
         (None, "open-sesame\r\nmore\n"),
+        (None, "\\357\\273\\277open-sesame\r\n"),
+        (Some("open-sesame\n"), ""),
+        (Some("open-sesame\r"), ""),
+        (Some("open-sesame\r\n"), ""),
+        (Some("\u{feff}open-sesame"), ""),
     ] {
         ask_with(variable, input, server.url()).ends(0, &["file"], &[]);
     }
@@ -309,11 +383,35 @@ fn an_empty_password_from_elsewhere_is_an_error() {
         (None, "", nothing),
         (None, "\n", nothing),
         (None, "\r\n", nothing),
+        (None, "\\357\\273\\277\n", nothing),
+        (Some("\r\n"), "", "TINYP2P_PASSWORD is empty"),
         (None, "\\377\n", "the first line of standard input is not UTF-8"),
         (None, &"x".repeat(70_000), "the first line of standard input is too long"),
     ] {
         assert_complaint(&ask_with(variable, input, url), 1, &format!("could not get the password: {reason}"));
     }
+}
+
+#[test]
+fn white_space_at_an_end_of_the_password_is_told() {
+    let warning = "tinyp2p: warning: the password begins or ends with white space, which is taken as part of it\n";
+    let dir = Dir::new();
+    for (password, variable, is_told) in [
+        ("two words ", None, true),
+        ("\ttwo words", None, true),
+        ("two words\n", None, true),
+        ("two words", None, false),
+        ("-", Some("two words "), true),
+        ("-", Some("two words\n\n"), true),
+        ("-", Some("two words\n"), false),
+    ] {
+        let mut command = program(&[password, "client", "http://127.0.0.1:1", ""]);
+        variable.map(|variable| command.env("TINYP2P_PASSWORD", variable));
+        let run = Running::start(&dir, command).finish().ends(1, &[], &["could not get the peer list"]);
+        assert_eq!(run.stderr.starts_with(warning), is_told, "{run}");
+    }
+    let server = serve(&dir).password(" x").start();
+    server.wait_for_log(&["Z warning: the password begins or ends with white space, which is taken as part of it"]);
 }
 
 #[test]
@@ -360,7 +458,7 @@ fn a_pattern_that_finds_nothing_and_looks_like_a_glob_is_told() {
 }
 
 #[test]
-fn quiet_leaves_errors_only_and_verbose_adds_who_has_what() {
+fn quiet_leaves_errors_and_warnings_and_verbose_adds_who_has_what() {
     let dead = SilentPort::reserve();
     let other = FakePeer::sharing([("both", Reply::content("1")), ("other", Reply::content("22"))]);
     let given = FakePeer::new();
@@ -375,7 +473,6 @@ fn quiet_leaves_errors_only_and_verbose_adds_who_has_what() {
         lines.sort();
         lines
     };
-    assert_eq!(fetch("-q"), ["tinyp2p: 'lost' is not here: nobody else has it"]);
     let verbose = fetch("-v");
     let mut expected = vec![
         "tinyp2p: 'lost' is not here: nobody else has it",
@@ -389,8 +486,20 @@ fn quiet_leaves_errors_only_and_verbose_adds_who_has_what() {
         "tinyp2p: warning: skipped DEAD: could not connect: connection refused",
     ];
     // Whoever is less busy is asked first.
-    expected.retain(|line| !line.contains("could not fetch 'both'") || verbose.iter().any(|found| found == line));
+    let is_possible = |line: &&str, found: &[String]| {
+        !line.contains("could not fetch 'both'") || found.iter().any(|other| other == line)
+    };
+    expected.retain(|line| is_possible(line, &verbose));
     assert_eq!(verbose, expected);
+    let quiet = fetch("-q");
+    let mut expected = vec![
+        "tinyp2p: 'lost' is not here: nobody else has it",
+        "tinyp2p: warning: could not fetch 'both' from GIVEN: fault: what a pity",
+        "tinyp2p: warning: could not fetch 'lost' from GIVEN: fault: gone",
+        "tinyp2p: warning: skipped DEAD: could not connect: connection refused",
+    ];
+    expected.retain(|line| is_possible(line, &quiet));
+    assert_eq!(quiet, expected);
 }
 
 #[test]
@@ -496,10 +605,14 @@ fn the_log_has_a_line_for_each_event_with_the_callers_address() {
 fn a_quiet_server_says_nothing_of_the_ordinary() {
     let shared = Dir::with([("file", &b"content"[..])]);
     let mut server = serve(&shared).options(["-q"]).start();
-    post(server.url(), call_for("wrong", server.url(), 0, &array([""; 0]))).answer().assert_false();
     call(server.url(), 2, &string("file")).content();
-    server.stop(Signal::TERM, PATIENCE);
     assert_eq!(server.log(), "");
+    post(server.url(), call_for("wrong", server.url(), 0, &array([""; 0]))).answer().assert_false();
+    server.stop(Signal::TERM, PATIENCE);
+    let refused = "TIME warning: refused 127.0.0.1: its proof is wrong; another password, or it calls this server by \
+                   another URL than OWN";
+    server.wait_for_log(&["refused"]);
+    assert_eq!(log(&server), [refused]);
 }
 
 // Files for packagers.
