@@ -24,6 +24,7 @@ const ROOMS: &[Room] = &[
     (3, "server/response", &[]),
     (3, "server/backend", &["socket2", "tiny_http"]),
     (3, "server/backend_pool", &[]),
+    (3, "server/private_socket", &["socket2"]),
     (3, "server/activity", &[]),
     (3, "server/limits", &[]),
     (3, "server/handler", &[]),
