@@ -6,6 +6,7 @@
 mod auth;
 mod cli;
 mod client;
+mod digest;
 mod download_dir;
 mod error;
 mod escape;
