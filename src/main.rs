@@ -7,6 +7,7 @@ mod address;
 mod auth;
 mod cli;
 mod client;
+mod digest;
 mod download_dir;
 mod error;
 mod escape;

@@ -4,23 +4,13 @@
 //! whole and bounded. A [`Backend`] is one of its servers together with the only connection to it, used by one thread at
 //! a time, so that what the thread receives there can be no other request. Of an answer only the head goes over the
 //! connection; the thread itself writes the body.
-//!
-//! The private socket has a path only while a backend is opened: there is nothing that a cleaner of temporary files could
-//! take away, and nothing that a killed server leaves there.
 
 use std::{
-    env,
-    fs::{self, DirBuilder},
     io::{self, Read, Write},
     mem,
     net::{IpAddr, Shutdown},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::DirBuilderExt,
-        net::{UnixListener, UnixStream},
-    },
+    os::unix::net::{UnixListener, UnixStream},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -31,7 +21,12 @@ use rustix::{
 use socket2::SockRef;
 use tiny_http::{Method, Request, Server};
 
-use super::{handler::Answer, request::Head, response::Response};
+use super::{
+    handler::Answer,
+    private_socket::{PrivateDir, open_private_socket},
+    request::Head,
+    response::Response,
+};
 
 /// How often it is looked whether a backend that has not received its request has died; it takes 50 us to receive.
 const RECEIVE_INTERVAL: Duration = Duration::from_millis(50);
@@ -51,70 +46,12 @@ const MAX_ANSWER_HEAD_BYTES: usize = 1024;
 /// The blank line at the end of a head.
 const END_OF_HEAD: &[u8] = b"\r\n";
 
-/// The longest path of a private socket in bytes: the system's limit is 104 on macOS and 108 on Linux.
-const MAX_PATH_BYTES: usize = 100;
-
-/// How often a private socket is tried for which a cleaner of temporary files was too quick.
-const SOCKET_ATTEMPTS: usize = 10;
-
 /// What a browser reads here.
 const WHAT_THIS_IS: &str =
     "this is a tinyp2p server, which takes POST only; call it with: tinyp2p PASSWORD client URL PATTERN";
 
 /// Answers one call: its body, whether the caller accepts `application/octet-stream`, and the caller's address.
 pub(super) type Handle = Box<dyn Fn(&[u8], bool, &str) -> Answer + Send + Sync>;
-
-/// A directory that only this user may enter, for one socket. Removed with it when this is dropped.
-struct PrivateDir(PathBuf);
-
-impl PrivateDir {
-    fn create() -> io::Result<Self> {
-        let path = env::temp_dir().join(format!("tinyp2p-{:016x}", fastrand::u64(..)));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("http")
-    }
-
-    /// Makes the socket and the only connection to it.
-    fn open_socket(&self) -> io::Result<(UnixListener, UnixStream)> {
-        let path = self.socket();
-        if path.as_os_str().as_bytes().len() > MAX_PATH_BYTES {
-            let text = format!("the path of a private socket in it is longer than {MAX_PATH_BYTES} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        Ok((UnixListener::bind(&path)?, UnixStream::connect(&path)?))
-    }
-}
-
-impl Drop for PrivateDir {
-    fn drop(&mut self) {
-        // Whoever cleans temporary files may have been quicker.
-        let _ = fs::remove_file(self.socket());
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
-/// Makes a private socket in a directory of its own, once more where that vanishes meanwhile.
-fn open_private_socket() -> io::Result<(PrivateDir, UnixListener, UnixStream)> {
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let directory = PrivateDir::create()?;
-        match directory.open_socket() {
-            Ok((listener, stream)) => return Ok((directory, listener, stream)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < SOCKET_ATTEMPTS => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Fails if the directory for temporary files cannot be used for private sockets.
-pub(super) fn check_private_socket() -> io::Result<()> {
-    open_private_socket().map(drop)
-}
 
 /// A `tiny_http` server and the only connection to it.
 pub(super) struct Backend {

@@ -7,7 +7,7 @@ use std::{
     fmt::Display,
     io::{self, Read, Write},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::limits::LogLimit;
@@ -42,14 +42,22 @@ pub(super) struct Answer {
     pub(super) content_type: &'static str,
     /// How many bytes the body writes.
     pub(super) length: u64,
+    /// Which state of a file the body is, if it is one.
+    pub(super) file: Option<FileState>,
     pub(super) body: Body,
+}
+
+/// What tells one state of a file from another, for callers.
+pub(super) struct FileState {
+    pub(super) version: String,
+    pub(super) modified: SystemTime,
 }
 
 impl Answer {
     /// A whole document.
     pub(super) fn document(bytes: Vec<u8>) -> Self {
         let length = bytes.len() as u64;
-        Self { content_type: "text/xml", length, body: Box::new(move |to| to.write_all(&bytes)) }
+        Self { content_type: "text/xml", length, file: None, body: Box::new(move |to| to.write_all(&bytes)) }
     }
 }
 
@@ -122,6 +130,7 @@ impl Handler {
             return Ok(Answer {
                 content_type: "application/octet-stream",
                 length: file.size(),
+                file: Some(FileState { version: file.version(), modified: file.modified() }),
                 body: Box::new(move |out| transfer.log(copy(&mut file, out))),
             });
         }
@@ -131,6 +140,7 @@ impl Handler {
         Ok(Answer {
             content_type: "text/xml",
             length: content.length(),
+            file: None,
             body: Box::new(move |out| transfer.log(content.write(&mut file, out))),
         })
     }

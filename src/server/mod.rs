@@ -23,6 +23,7 @@ mod gossip;
 mod handler;
 mod limits;
 mod listener;
+mod private_socket;
 mod request;
 mod response;
 #[cfg(test)]
@@ -51,11 +52,11 @@ use crate::{
     signals,
 };
 
-use backend::check_private_socket;
 use gossip::News;
 use handler::Handler;
 use limits::LogLimit;
 use listener::{Capacity, HttpServer, MIN_DESCRIPTORS, listen};
+use private_socket::{check_private_socket, remove_stale_private_dirs};
 
 /// Serves until a signal comes.
 pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
@@ -98,6 +99,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
         auth_failure_log: LogLimit::default(),
     };
 
+    remove_stale_private_dirs();
     check_private_socket().map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })?;
     let capacity = Capacity::within(limit);
     let handle = Box::new(move |call: &[u8], accepts_raw, caller: &str| handler.handle(call, accepts_raw, caller));

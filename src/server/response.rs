@@ -7,9 +7,10 @@ use std::{
     io::{self, Write},
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::handler::{Answer, Body};
+use super::handler::{Answer, Body, FileState};
 
 /// The head and this many bytes of the body go in one write: one packet for a small answer.
 const FIRST_WRITE_BYTES: usize = 16 << 10;
@@ -25,9 +26,12 @@ pub(super) struct Response {
 
 impl Response {
     /// `headers` is whole header lines beside those of the body's kind and length.
-    pub(super) fn new(status: &str, headers: &str, Answer { content_type, length, body }: Answer) -> Self {
-        let head =
-            format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{headers}");
+    pub(super) fn new(status: &str, headers: &str, answer: Answer) -> Self {
+        let Answer { content_type, length, file, body } = answer;
+        let validators = file.map(|file| validators(&file, SystemTime::now())).unwrap_or_default();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{validators}{headers}"
+        );
         Self { head: head.into_bytes(), length, body }
     }
 
@@ -35,7 +39,7 @@ impl Response {
     pub(super) fn text(status: &str, headers: &str, text: &'static str) -> Self {
         let body = move |to: &mut dyn Write| to.write_all(format!("{text}\n").as_bytes());
         let length = text.len() as u64 + 1;
-        Self::new(status, headers, Answer { content_type: "text/plain", length, body: Box::new(body) })
+        Self::new(status, headers, Answer { content_type: "text/plain", length, file: None, body: Box::new(body) })
     }
 
     /// Writes it. `closes` announces the end of the connection; after a request for the head alone no body follows.
@@ -51,6 +55,20 @@ impl Response {
             .unwrap_or_else(|_| Err(io::Error::other("the body panicked")))?;
         writer.finish()
     }
+}
+
+/// Returns the header lines that tell one state of a file from another.
+///
+/// HTTP wants no time that lies ahead: it becomes the present. Of one before 1970 there is no `Last-Modified`.
+fn validators(file: &FileState, now: SystemTime) -> String {
+    let version = &file.version;
+    let modified = file.modified.min(now);
+    let last_modified = if modified < UNIX_EPOCH {
+        String::new()
+    } else {
+        format!("Last-Modified: {}\r\n", httpdate::fmt_http_date(modified))
+    };
+    format!("ETag: \"{version}\"\r\n{last_modified}")
 }
 
 /// Writes a head before the first bytes of a body, and holds the body to its length.
@@ -94,5 +112,30 @@ impl Write for ExactWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_ahead_and_before_1970_do_no_harm() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_778);
+        let second = Duration::from_secs(1);
+        let age = Duration::from_secs(1 << 40);
+        for (modified, expected) in [
+            (now - second, "ETag: \"v\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+            (now + second, "ETag: \"v\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:38 GMT\r\n"),
+            (now + age, "ETag: \"v\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:38 GMT\r\n"),
+            (UNIX_EPOCH, "ETag: \"v\"\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n"),
+            (UNIX_EPOCH - second, "ETag: \"v\"\r\n"),
+            (UNIX_EPOCH - age, "ETag: \"v\"\r\n"),
+        ] {
+            let file = FileState { version: "v".to_owned(), modified };
+            assert_eq!(validators(&file, now), expected, "{modified:?}");
+        }
     }
 }

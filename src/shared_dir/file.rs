@@ -6,12 +6,15 @@
 use std::{
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Read, Seek},
+    os::unix::fs::MetadataExt,
     path::Path,
     thread,
     time::{Duration, SystemTime},
 };
 
 use rustix::fs::{Mode, OFlags};
+
+use crate::digest::version;
 
 /// How old a file's last change must be before it is read: file systems tell the time in ticks of up to 10 ms, and a
 /// second change within one tick could not be seen.
@@ -29,13 +32,16 @@ const MAX_WAITS: usize = 5;
 struct Snapshot {
     size: u64,
     modified: SystemTime,
+    /// Device and inode, the same for one opened file whatever befalls it.
+    identity: (u64, u64),
 }
 
 impl Snapshot {
     fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         check_regular(&metadata)?;
-        Ok(Self { size: metadata.len(), modified: metadata.modified()? })
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { size: metadata.len(), modified: metadata.modified()?, identity })
     }
 
     /// Takes a snapshot from which any later change can be told. Waits for a file that was changed just now, and fails
@@ -80,6 +86,17 @@ impl SharedFile {
     /// The size in bytes at opening; exactly that many are read.
     pub(crate) fn size(&self) -> u64 {
         self.snapshot.size
+    }
+
+    /// When its content was last changed, at opening.
+    pub(crate) fn modified(&self) -> SystemTime {
+        self.snapshot.modified
+    }
+
+    /// Which state of which file this is; see [`version`].
+    pub(crate) fn version(&self) -> String {
+        let Snapshot { size, modified, identity: (device, inode) } = self.snapshot;
+        version(device, inode, size, modified)
     }
 
     /// Goes back to the beginning; the file must still be in the state in which it was opened.

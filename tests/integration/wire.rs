@@ -2,10 +2,11 @@
 //! were recorded from the original.
 
 use std::{
-    fs,
+    fs::{self, File, FileTimes},
     path::PathBuf,
     sync::{Arc, Barrier},
     thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::harness::{
@@ -309,6 +310,43 @@ fn content_goes_as_it_is_to_those_who_accept_that() {
     answer(ours, &call_for(PASSWORD, url, 2, &string("no such file"))).answer().fault();
     assert_eq!(answer(ours, &call_for(PASSWORD, url, 0, &array([""; 0]))).answer().peers(), [url]);
     assert_eq!(answer(ours, &call_for(PASSWORD, url, 1, &string("file"))).answer().names(), ["file0", "file1"]);
+}
+
+#[test]
+fn raw_content_carries_its_version_and_the_time_of_its_last_change() {
+    let dir = Dir::with([("file", &b"content"[..])]);
+    let server = serve(&dir).start();
+    let url = server.url();
+    let touch = |modified: SystemTime| {
+        let file = File::options().write(true).open(dir.join("file")).unwrap();
+        file.set_times(FileTimes::new().set_modified(modified)).unwrap();
+    };
+    let headers = || {
+        let document = call_for(PASSWORD, url, 2, &string("file"));
+        let mut connection = Connection::open(url);
+        let (accept, length) = ("Accept: application/octet-stream", document.len());
+        connection.send(format!("POST /RPC2 HTTP/1.1\r\n{accept}\r\nContent-Length: {length}\r\n\r\n{document}"));
+        let response = connection.response();
+        assert_eq!(response.body, b"content");
+        (response.header("ETag").unwrap().to_owned(), response.header("Last-Modified").map(str::to_owned))
+    };
+    let moment = UNIX_EPOCH + Duration::new(784_111_777, 999_999_999);
+    touch(moment);
+    let (version, modified) = headers();
+    assert_eq!(modified.as_deref(), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    let digits = version.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+    assert!(digits.len() == 16 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{version}");
+    assert_eq!(headers(), (version.clone(), modified), "it is the same state");
+    touch(moment - Duration::from_nanos(1));
+    let (other, modified) = headers();
+    assert_ne!(other, version);
+    assert_eq!(modified.as_deref(), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    touch(UNIX_EPOCH - Duration::from_secs(1));
+    assert_eq!(headers().1, None, "of a time before 1970 there is none");
+    touch(SystemTime::now() + Duration::from_secs(1_000_000_000));
+    assert!(headers().1.unwrap().ends_with(" GMT"));
+    let xml = post(url, call_for(PASSWORD, url, 2, &string("file")));
+    assert!(xml.header("ETag").is_none() && xml.header("Last-Modified").is_none(), "{xml:?}");
 }
 
 /// Sends bytes on a connection of their own and returns the status that they are answered with.

@@ -45,7 +45,7 @@ fn stream(length: u64) -> Answer {
         }
         Ok(())
     };
-    Answer { content_type: "text/xml", length, body: Box::new(body) }
+    Answer { content_type: "text/xml", length, file: None, body: Box::new(body) }
 }
 
 /// Answers by what the call says: `stream N`, `message N`, `short N`, `long N`, `fail N`, `block N`, `panic`,
@@ -63,6 +63,7 @@ fn toy() -> Handle {
                 Answer {
                     content_type: "text/xml",
                     length: number,
+                    file: None,
                     body: Box::new(move |to| {
                         let half = usize::try_from(number / 2).unwrap();
                         to.write_all(&vec![b'h'; half])?;
