@@ -5,7 +5,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
@@ -73,6 +73,7 @@ pub(super) struct Handler {
     /// Runs whenever a caller has sent its peers.
     pub(super) on_peers_received: Box<dyn Fn() + Send + Sync>,
     pub(super) auth_failure_log: LogLimit,
+    pub(super) read_failure_log: LogLimit,
 }
 
 impl Handler {
@@ -112,7 +113,11 @@ impl Handler {
         let names = self
             .shared_dir
             .list(&|name| began.elapsed() < MAX_SEARCH_TIME && pattern.is_found_in(name))
-            .map_err(|error| format!("could not list the directory: {}", reason(&error)))?;
+            .map_err(|error| {
+                let text = format!("could not list the directory: {}", reason(&error));
+                self.log_read_failure(&text, caller);
+                text
+            })?;
         if began.elapsed() >= MAX_SEARCH_TIME {
             return Err("the listing took too long; a simpler pattern may be quicker".to_owned());
         }
@@ -122,7 +127,13 @@ impl Handler {
 
     fn fetch(&self, name: &[u8], accepts_raw: bool, caller: &str) -> Result<Answer, String> {
         let escaped = Escaped(&String::from_utf8_lossy(name)).to_string();
-        let fault = |error: &io::Error| format!("could not open '{escaped}': {}", reason(error));
+        let fault = |error: &io::Error| {
+            let text = format!("could not open '{escaped}': {}", reason(error));
+            if !is_callers_mistake(error) {
+                self.log_read_failure(&text, caller);
+            }
+            text
+        };
         let name = FileName::from_bytes(name).map_err(|error| format!("could not open '{escaped}': {error}"))?;
         let mut file = self.shared_dir.open_file(&name).map_err(|error| fault(&error))?;
         let transfer = Transfer { name, bytes: file.size(), caller: caller.to_owned(), began: Instant::now() };
@@ -145,14 +156,30 @@ impl Handler {
         })
     }
 
+    /// Logs that something shared cannot be read.
+    fn log_read_failure(&self, text: &str, caller: &str) {
+        let Some(skipped) = self.read_failure_log.check() else { return };
+        log::warn!("{text}; {caller} gets a fault{}", since_last_time(skipped));
+    }
+
     fn log_auth_failure(&self, caller: &str) {
         let Some(skipped) = self.auth_failure_log.check() else { return };
-        let others = if skipped > 0 { format!(" ({skipped} more since the last time)") } else { String::new() };
+        let others = since_last_time(skipped);
         log::warn!(
             "refused {caller}: its proof is wrong; another password, or it calls this server by another URL than {}{others}",
             self.url
         );
     }
+}
+
+/// Tells how many messages of a kind were skipped.
+fn since_last_time(skipped: u64) -> String {
+    if skipped > 0 { format!(" ({skipped} more since the last time)") } else { String::new() }
+}
+
+/// Whether a caller has asked for what was never shared, or is no longer there.
+fn is_callers_mistake(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::InvalidInput)
 }
 
 /// Logs which peers are new, and who sent them.

@@ -30,6 +30,7 @@ mod response;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     env,
     io::{self, Write},
     path::Path,
@@ -66,7 +67,8 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     if limit < MIN_DESCRIPTORS {
         return Err(Error::TooFewDescriptors { limit, needed: MIN_DESCRIPTORS });
     }
-    let dir = std::path::absolute(&common.dir).unwrap_or(common.dir);
+    // Fails in a working directory that was deleted, which can still be read and is empty.
+    let dir = std::path::absolute(&common.dir).map_err(|cause| Error::Directory { path: common.dir, cause })?;
     let shared_dir = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
     let statistics = shared_dir.statistics();
     let (news, newest) = mpsc::channel();
@@ -97,6 +99,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
             let _ = peers_received.send(News::Changed);
         }),
         auth_failure_log: LogLimit::default(),
+        read_failure_log: LogLimit::default(),
     };
 
     remove_stale_private_dirs();
@@ -134,14 +137,7 @@ fn log_introduction(url: &PeerUrl, dir: &Path, statistics: io::Result<Statistics
     let escaped = dir.to_string_lossy();
     let escaped = Escaped(&escaped);
     match statistics {
-        Ok(Statistics { files, bytes, hidden, refused }) => {
-            let (files, bytes) = (format::count(files, "file"), format::size(bytes));
-            log::info!("sharing {escaped}: {files}, {bytes} ({hidden} of them hidden)");
-            if refused > 0 {
-                let refused = format::count(refused, "file");
-                log::warn!("not shared: {refused} whose names no peer would take (control characters, not UTF-8)");
-            }
-        }
+        Ok(statistics) => log_statistics(&escaped, &statistics),
         Err(error) => log::warn!("could not count the files of {escaped}: {}", reason(&error)),
     }
     if dir.parent().is_none() || env::home_dir().is_some_and(|home| is_same_dir(&home, dir)) {
@@ -151,6 +147,36 @@ fn log_introduction(url: &PeerUrl, dir: &Path, statistics: io::Result<Statistics
     }
     log::info!("to join:  tinyp2p PASSWORD server HOST PORT {url}");
     log::info!("to fetch: tinyp2p PASSWORD client {url} PATTERN");
+}
+
+fn log_statistics(dir: &Escaped, statistics: &Statistics) {
+    let Statistics { files, bytes, hidden, refused, unreadable, directories } = statistics;
+    let (count, bytes) = (format::count(*files, "file"), format::size(*bytes));
+    log::info!("sharing {dir}: {count}, {bytes} ({hidden} of them hidden)");
+    if *files == 0 && *directories > 0 {
+        log::warn!("directories are not shared, and {dir} holds no files beside them");
+    }
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, reason) in refused {
+        log::debug!("not shared: '{}': its name is refused: {reason}", Escaped(&name.to_string_lossy()));
+        *reasons.entry(reason.to_string()).or_default() += 1;
+    }
+    for (reason, files) in reasons {
+        let files = format::count(files as u64, "file");
+        log::warn!("not shared: {files} whose name no peer would take: {reason}{}", names_hint());
+    }
+    for name in unreadable {
+        log::debug!("not shared: '{name}': permission denied");
+    }
+    if !unreadable.is_empty() {
+        let files = format::count(unreadable.len() as u64, "file");
+        log::warn!("not shared: {files} that this user may not read{}", names_hint());
+    }
+}
+
+/// Tells how to get names, where they are not logged.
+fn names_hint() -> &'static str {
+    if log::log_enabled!(log::Level::Debug) { "" } else { " (-v names them)" }
 }
 
 fn is_same_dir(one: &Path, other: &Path) -> bool {

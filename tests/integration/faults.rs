@@ -399,30 +399,42 @@ fn a_directory_that_cannot_be_written_is_a_failure_at_once() {
     assert_eq!(here.names(), [""; 0]);
 }
 
-#[test]
-fn a_file_that_may_not_be_read_is_a_fault_and_the_rest_is_served() {
-    let shared = Dir::with([("secret", &b"secret"[..]), ("file", b"content")]);
-    fs::set_permissions(shared.join("secret"), PermissionsExt::from_mode(0o000)).unwrap();
-    if geteuid().is_root() {
-        // To root every file is readable; a server that has given up being root is like any other.
-        return unprivileged_server_faults(&shared);
+/// A server that shares a directory and is not root, to whom every file would be readable.
+fn serve_unprivileged(shared: &Dir) -> Server {
+    if !geteuid().is_root() {
+        return serve(shared).start();
     }
-    let (server, here) = (serve(&shared).start(), Dir::new());
-    download(&here, server.url()).run().ends(1, &["file"], &["'secret'", "permission denied"]);
-    assert_eq!(here.names(), ["file"]);
-}
-
-fn unprivileged_server_faults(shared: &Dir) {
+    // Where others may run it.
     let program = shared.join(".program");
     // By another process: while this one writes, what another test starts would hold the file open.
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_tinyp2p")).arg(&program).status().unwrap();
     assert!(copied.success());
     fs::set_permissions(shared.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let server = Server::as_nobody(shared, &program, &[PASSWORD, "server", "127.0.0.1", "0"]);
+    Server::as_nobody(shared, &program, &[PASSWORD, "server", "127.0.0.1", "0"])
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_left_out_and_told() {
+    let shared = Dir::with([("secret", &b"secret"[..]), ("file", b"content")]);
+    let forbid = |name: &str, mode| fs::set_permissions(shared.join(name), PermissionsExt::from_mode(mode)).unwrap();
+    forbid("secret", 0o000);
+    let server = serve_unprivileged(&shared);
+    server.wait_for_log(&["warning: not shared: 1 file that this user may not read (-v names them)"]);
+    let names = || call(server.url(), 1, &string("^[fls]")).names();
+    assert_eq!(names(), ["file"]);
     let here = Dir::new();
-    let run = download(&here, server.url()).pattern("^[fs]").run();
-    run.ends(1, &["file"], &["'secret'", "permission denied"]);
-    assert_eq!(here.names(), ["file"]);
+    download(&here, server.url()).pattern("^[fs]").run().ends(0, &["file"], &[]);
+    let fault = call(server.url(), 2, &string("secret")).fault();
+    assert_eq!(fault.text, "could not open 'secret': permission denied");
+    server.wait_for_log(&["warning: could not open 'secret': permission denied; 127.0.0.1 gets a fault"]);
+    // One that comes later is known when it has failed, and one that may be read again is shared again.
+    shared.write("later", "later");
+    forbid("later", 0o000);
+    call(server.url(), 2, &string("later")).fault();
+    assert_eq!(names(), ["file"]);
+    forbid("secret", 0o644);
+    assert_eq!(names(), ["file", "secret"]);
+    assert_eq!(call(server.url(), 2, &string("secret")).content(), b"secret");
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::{
     fs,
     io::{BufReader, Read},
     os::unix::{ffi::OsStrExt, fs::symlink, net::UnixListener},
+    process::Command,
 };
 
 use crate::harness::{
-    Connection, Dir, PASSWORD, Server, Value, call, call_for, full, int, make_fifo, method_call, post, proof, serve,
-    string,
+    Connection, Dir, PASSWORD, Running, Server, Value, call, call_for, full, int, make_fifo, method_call, post, proof,
+    serve, string,
 };
 
 fn names(server: &Server) -> Vec<String> {
@@ -68,9 +69,55 @@ fn names_that_no_client_takes_are_counted_at_the_start() {
     for name in [&b"caf\xe9"[..], b"tab\t", b"back\\slash"] {
         fs::write(dir.path().join(OsStr::from_bytes(name)), "content").unwrap();
     }
+    fs::write(dir.path().join("tab\t2"), "content").unwrap();
     let server = serve(&dir).start();
-    server.wait_for_log(&["3 files"]);
+    for reason in [
+        "1 file whose name no peer would take: it is not UTF-8 (-v names them)",
+        "2 files whose name no peer would take: it holds a control character (-v names them)",
+        "1 file whose name no peer would take: it holds a path separator (-v names them)",
+    ] {
+        server.wait_for_log(&[&format!("warning: not shared: {reason}")]);
+    }
     assert_eq!(names(&server), ["file"]);
+    let server = serve(&dir).options(["-v"]).start();
+    for line in [
+        "not shared: 'caf\u{fffd}': its name is refused: it is not UTF-8",
+        "not shared: 'tab\\t': its name is refused: it holds a control character",
+        "warning: not shared: 2 files whose name no peer would take: it holds a control character",
+    ] {
+        server.wait_for_log(&[line]);
+    }
+    assert!(!server.log().contains("-v"), "{server}");
+}
+
+#[test]
+fn a_directory_of_nothing_but_directories_says_that_those_are_not_shared() {
+    let dir = Dir::new();
+    fs::create_dir(dir.join("music")).unwrap();
+    let text = "warning: directories are not shared, and ";
+    serve(&dir).start().wait_for_log(&[text, " holds no files beside them"]);
+    dir.write("file", "content");
+    let server = serve(&dir).start();
+    server.wait_for_log(&["to fetch"]);
+    assert!(!server.log().contains(text), "{server}");
+}
+
+#[test]
+fn a_directory_that_was_deleted_is_no_empty_one() {
+    let dir = Dir::new();
+    fs::create_dir(dir.join("shared")).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "cd shared && rmdir ../shared && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tinyp2p")]);
+    command.args([PASSWORD, "server", "127.0.0.1", "0"]);
+    let run = Running::start(&dir, command).finish();
+    run.ends(1, &[], &["tinyp2p: could not use directory '.': no such file or directory\n"]);
+
+    fs::create_dir(dir.join("shared")).unwrap();
+    let server = serve(&dir).options(["--dir", "shared"]).start();
+    fs::remove_dir(dir.join("shared")).unwrap();
+    let text = "could not list the directory: no such file or directory";
+    assert_eq!(call(server.url(), 1, &string("")).fault().text, text);
+    server.wait_for_log(&[&format!("warning: {text}; 127.0.0.1 gets a fault")]);
 }
 
 #[test]

@@ -537,7 +537,7 @@ fn the_start_of_a_server_says_what_it_does() {
     let path = fs::canonicalize(shared.path()).unwrap();
     let expected = [
         &format!("TIME sharing {}: 3 files, 6 B (1 of them hidden)", path.display()),
-        "TIME warning: not shared: 1 file whose names no peer would take (control characters, not UTF-8)",
+        "TIME warning: not shared: 1 file whose name no peer would take: it holds a control character (-v names them)",
         "TIME to join:  tinyp2p PASSWORD server HOST PORT OWN",
         "TIME to fetch: tinyp2p PASSWORD client OWN PATTERN",
         &format!("TIME joined the network through {}, which knows 1 peer", friend.url()),
