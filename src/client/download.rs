@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    download_dir::{Committed, MAX_BATCH},
+    download_dir::{Committed, DownloadDir, Entry, MAX_BATCH},
     error::{CallError, reason},
     fd_limit,
     file_name::FileName,
@@ -82,7 +82,7 @@ impl<'a> Downloads<'a> {
     /// Works through tasks until none is left.
     fn work(&self, sender: &SyncSender<Downloaded<'a>>) {
         while let Some(task) = self.next_task() {
-            if self.run.dir.contains(&task.file_name) {
+            if self.run.dir.entry(&task.file_name).is_some() {
                 self.change(|queue| queue.end_call(task.peer, true));
                 self.leave_alone(&task);
                 continue;
@@ -219,8 +219,14 @@ impl<'a> Downloads<'a> {
 
     /// Leaves what appeared under a name since the run began.
     fn leave_alone(&self, task: &Task) {
-        log::warn!("'{}' appeared here meanwhile; it is left as it is", task.file_name);
-        self.change(|queue| queue.finish(task.name, Outcome::AlreadyHere));
+        let name = &task.file_name;
+        let outcome = outcome_of_entry(self.run.dir, name);
+        if outcome == Some(Outcome::AlreadyHere) {
+            log::warn!("'{name}' appeared here meanwhile; it is left as it is");
+        } else if outcome.is_none() {
+            log::error!("could not save '{name}': something had the name for a moment");
+        }
+        self.change(|queue| queue.finish(task.name, outcome.unwrap_or(Outcome::Failed)));
     }
 
     /// Says what became of the names.
@@ -240,5 +246,16 @@ impl<'a> Downloads<'a> {
             text += "; nobody has a matching file";
         }
         log::info!("{text}");
+    }
+}
+
+/// What becomes of a name without a download, for what has it here; an obstacle is reported.
+pub(super) fn outcome_of_entry(dir: &DownloadDir, name: &FileName) -> Option<Outcome> {
+    match dir.entry(name)? {
+        Entry::File => Some(Outcome::AlreadyHere),
+        Entry::Obstacle(kind) => {
+            log::error!("could not save '{name}': {kind} has this name");
+            Some(Outcome::Failed)
+        }
     }
 }

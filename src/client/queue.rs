@@ -41,7 +41,7 @@ pub(super) enum Next {
 pub(super) enum Outcome {
     /// It was downloaded; it has this many bytes.
     Saved(u64),
-    /// Something else had the name.
+    /// A file had the name.
     AlreadyHere,
     /// All that list it say that it is a directory.
     Directory,
@@ -105,8 +105,8 @@ struct Peer {
 }
 
 impl DownloadQueue {
-    /// Queues the names of an index that are wanted.
-    pub(super) fn new(index: FileIndex, peers: usize, is_wanted: impl Fn(&FileName) -> bool) -> Self {
+    /// Queues the names of an index that have no outcome already.
+    pub(super) fn new(index: FileIndex, peers: usize, outcome: impl Fn(&FileName) -> Option<Outcome>) -> Self {
         let mut has_failed = Vec::new();
         let mut peers = vec![Peer::default(); peers];
         for Joined { peer, sources, .. } in index.listings() {
@@ -125,8 +125,8 @@ impl DownloadQueue {
             index,
         };
         for name in 0..queue.states.len() {
-            if !is_wanted(&queue.index.name(name)) {
-                queue.finish(name, Outcome::AlreadyHere);
+            if let Some(outcome) = outcome(&queue.index.name(name)) {
+                queue.finish(name, outcome);
             }
         }
         queue
@@ -290,7 +290,7 @@ mod tests {
             let names: Vec<String> = names.iter().map(|name| format!("{name:03}")).collect();
             index.join(peer, listing(&names.iter().map(String::as_str).collect::<Vec<_>>()));
         }
-        DownloadQueue::new(index, peers.len(), |_| true)
+        DownloadQueue::new(index, peers.len(), |_| None)
     }
 
     fn take(queue: &mut DownloadQueue) -> Task {
@@ -333,7 +333,8 @@ mod tests {
     fn names_that_are_not_wanted_are_not_asked_for() {
         let mut index = FileIndex::new();
         index.join(0, listing(&["000", "001", "002"]));
-        let mut queue = DownloadQueue::new(index, 1, |name| name.as_str() == "001");
+        let outcome = |name: &FileName| (name.as_str() != "001").then_some(Outcome::AlreadyHere);
+        let mut queue = DownloadQueue::new(index, 1, outcome);
         assert_eq!(queue.tally().open, 1);
         let task = expect(&mut queue, 1, 0);
         succeed(&mut queue, &task);

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::harness::{
     Dir, FakePeer, Gate, PASSWORD, PATIENCE, Reply, Running, SilentPort, call, content_answer, download, eventually,
-    serve, serve_python, string, tinyp2p, wait_for_partial,
+    make_fifo, serve, serve_python, string, tinyp2p, wait_for_partial,
 };
 
 fn text(content: &str) -> Reply {
@@ -291,11 +291,55 @@ fn a_name_that_appears_meanwhile_is_left_alone_and_is_a_warning() {
     let run = download(&here, peer.url()).start();
     peer.wait_for_fetches(2);
     here.write("file", "mine");
-    symlink("target", here.join("link")).unwrap();
+    symlink("file", here.join("link")).unwrap();
     gate.open();
-    run.finish().ends(0, &[], &["file", "link"]);
+    let told = ["'file' appeared here meanwhile; it is left as it is", "'link' appeared here"];
+    run.finish().ends(0, &[], &told);
     assert_eq!(here.read("file"), b"mine");
-    assert_eq!(here.names(), ["file", "link"], "neither the link's target nor a partial file");
+    assert_eq!(here.names(), ["file", "link"], "no partial file");
+}
+
+#[test]
+fn what_is_no_file_is_not_already_here_whenever_it_appears() {
+    let names = ["directory", "fifo", "file", "link", "link to a directory", "link to a file"];
+    let told = [
+        "could not save 'directory': a directory has this name",
+        "could not save 'fifo': a special file has this name",
+        "could not save 'link': a broken link has this name",
+        "could not save 'link to a directory': a link to a directory has this name",
+        "2 already here, 4 failed",
+    ];
+    for appears_meanwhile in [false, true] {
+        let here = Dir::new();
+        let appear = || {
+            here.write("file", "mine");
+            fs::create_dir(here.join("directory")).unwrap();
+            make_fifo(here.join("fifo"));
+            symlink("target", here.join("link")).unwrap();
+            symlink("directory", here.join("link to a directory")).unwrap();
+            symlink("file", here.join("link to a file")).unwrap();
+        };
+        let gate = Arc::new(Gate::default());
+        let peer = if appears_meanwhile {
+            FakePeer::sharing(names.map(|name| (name, text("theirs").behind(&gate))))
+        } else {
+            appear();
+            FakePeer::new().on_names(Reply::names(names)).start()
+        };
+        if !appears_meanwhile {
+            let missing = ["directory", "fifo", "link", "link to a directory"];
+            download(&here, peer.url()).options(["--list"]).run().ends(0, &missing, &[]);
+        }
+        let run = download(&here, peer.url()).start();
+        if appears_meanwhile {
+            peer.wait_for_fetches(4);
+            appear();
+        }
+        gate.open();
+        run.finish().ends(1, &[], &told);
+        assert_eq!(here.read("file"), b"mine");
+        assert_eq!(here.names(), names, "neither the link's target nor a partial file");
+    }
 }
 
 #[test]
