@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::fs::{AtFlags, FileType, statat};
@@ -242,6 +242,11 @@ pub(crate) enum PartialFile {
 }
 
 impl PartialFile {
+    /// Sets the modification time. A time that the file system cannot keep is no reason to lose the file.
+    pub(crate) fn set_modified(&self, time: SystemTime) {
+        let _ = self.file().set_modified(time);
+    }
+
     fn file(&self) -> &File {
         match self {
             Self::Named(file) => file.as_file(),

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     process::Command,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::process::Signal;
@@ -353,6 +353,38 @@ fn a_file_gets_the_mode_that_the_umask_gives() {
         Running::start(&here, command).finish().ends(0, &["file"], &[]);
         assert_eq!(fs::metadata(here.join("file")).unwrap().permissions().mode() & 0o777, mode, "{umask}");
         fs::remove_file(here.join("file")).unwrap();
+    }
+}
+
+#[test]
+fn a_file_gets_the_time_that_its_peer_tells() {
+    let known = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    let future = SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800);
+    let cases: [(&str, usize, &str, Option<SystemTime>); 9] = [
+        ("small", 10, "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Some(known)),
+        ("empty", 0, "last-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Some(known)),
+        ("large", 100_000, "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Some(known)),
+        ("future", 10, "Last-Modified: Fri, 01 Jan 2100 00:00:00 GMT\r\n", Some(future)),
+        ("untold", 10, "", None),
+        ("before 1970", 10, "Last-Modified: Sun, 06 Nov 1960 08:49:37 GMT\r\n", None),
+        ("no date", 10, "Last-Modified: yesterday\r\n", None),
+        ("no such day", 10, "Last-Modified: Sun, 99 Nov 1994 08:49:37 GMT\r\n", None),
+        ("not ASCII", 10, "Last-Modified: S\u{fc}nday\r\n", None),
+    ];
+    let peer = FakePeer::sharing(cases.map(|(name, length, header, _)| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n";
+        (name, Reply::raw(format!("{head}{header}Content-Length: {length}\r\n\r\n{}", "x".repeat(length))))
+    }));
+    // A file system may know seconds only.
+    let begun = SystemTime::now() - Duration::from_secs(2);
+    let here = Dir::new();
+    download(&here, peer.url()).run().ends(0, &cases.map(|case| case.0), &[]);
+    for (name, length, _, expected) in cases {
+        let found = fs::metadata(here.join(name)).unwrap();
+        assert_eq!(found.len(), length as u64, "{name}");
+        let modified = found.modified().unwrap();
+        let is_right = expected.map_or(begun <= modified && modified <= SystemTime::now(), |time| modified == time);
+        assert!(is_right, "{name}: {modified:?}");
     }
 }
 
