@@ -27,7 +27,7 @@ use crate::{
 
 use super::{
     Run, output,
-    queue::{DownloadQueue, Next, Outcome, Tally, Task},
+    queue::{DownloadQueue, Next, Outcome, SourceFailure, Tally, Task},
     spool::SpooledDownload,
 };
 
@@ -105,9 +105,14 @@ impl<'a> Downloads<'a> {
     fn next_task(&self) -> Option<Task> {
         let mut queue = lock(&self.queue);
         while !self.run.interruption.has_come() {
-            match queue.next() {
+            match queue.next(Instant::now()) {
                 Next::Download(task) => return Some(task),
-                Next::Wait => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Next::Wait(None) => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Next::Wait(Some(due)) => {
+                    let patience = due.saturating_duration_since(Instant::now());
+                    let waited = self.changed.wait_timeout(queue, patience);
+                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
                 Next::Done => return None,
             }
         }
@@ -136,13 +141,19 @@ impl<'a> Downloads<'a> {
     /// Handles a failure of the peer: the file is asked of the next one that has it.
     fn fail_there(&self, task: &Task, failure: &CallError) {
         let (name, peer) = (&task.file_name, &self.run.peers[task.peer]);
-        let is_directory = failure.is_directory();
-        if is_directory {
+        let kind = match failure {
+            CallError::ConnectionLost(_) => SourceFailure::ConnectionLost,
+            failure if failure.is_directory() => SourceFailure::Directory,
+            _ => SourceFailure::Other,
+        };
+        if kind == SourceFailure::Directory {
             log::warn!("skipped '{name}' of {peer}: it is a directory there");
+        } else if kind == SourceFailure::ConnectionLost && lock(&self.queue).will_retry(task) {
+            log::debug!("could not fetch '{name}' from {peer}: {failure}; it is tried again in a second");
         } else {
             log::warn!("could not fetch '{name}' from {peer}: {failure}");
         }
-        if self.change(|queue| queue.fail(task, is_directory)) == Some(Outcome::Failed) {
+        if self.change(|queue| queue.fail(task, kind)) == Some(Outcome::Failed) {
             log::error!("'{name}' is not here: nobody else has it");
         }
         let lost = self.change(|queue| queue.give_up_unanswering(task.peer));

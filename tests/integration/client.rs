@@ -193,6 +193,29 @@ fn the_next_holder_is_asked_when_one_fails() {
 }
 
 #[test]
+fn a_file_whose_connection_breaks_is_asked_for_again() {
+    let long = || text(&"x".repeat(1 << 20));
+    let broken = || long().cut(1000);
+    let peer = FakePeer::new()
+        .file_in_turn("mended", [broken(), Reply::raw(*b""), long()])
+        .file("broken", broken())
+        .file_in_turn("refused", [broken(), Reply::fault("what a pity")])
+        .file("faulty", Reply::fault("what a pity"))
+        .start();
+    let here = Dir::new();
+    let begun = Instant::now();
+    let told = ["'broken' is not here", "'refused' is not here", "'faulty' is not here", "the connection broke off"];
+    let run = download(&here, peer.url()).run().ends(1, &["mended"], &told);
+    assert!(!run.stderr.contains("'mended'"), "what comes in the end is worth no word\n{run}");
+    assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(here.read("mended").len(), 1 << 20);
+    let fetched = peer.fetched();
+    for (name, attempts) in [("mended", 3), ("broken", 3), ("refused", 2), ("faulty", 1)] {
+        assert_eq!(fetched.iter().filter(|fetched| *fetched == name).count(), attempts, "{name}");
+    }
+}
+
+#[test]
 fn a_name_that_several_list_is_fetched_once() {
     let names: Vec<String> = (0..20).map(|number| format!("file{number}")).collect();
     let [mut a, mut b, mut c] = [(); 3].map(|()| FakePeer::new());
