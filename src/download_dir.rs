@@ -12,10 +12,10 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use rustix::fs::{AtFlags, statat};
+use rustix::fs::{AtFlags, FileType, statat};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
@@ -56,6 +56,25 @@ pub(crate) enum Committed {
     AlreadyExists,
 }
 
+/// What has a name in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A regular file, or a link to one.
+    File,
+    /// Something that is not a file and keeps one from getting the name; the text says what.
+    Obstacle(&'static str),
+}
+
+impl Entry {
+    fn new(file_type: FileType, directory: &'static str, other: &'static str) -> Self {
+        match file_type {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Obstacle(directory),
+            _ => Self::Obstacle(other),
+        }
+    }
+}
+
 impl DownloadDir {
     /// Opens a directory and removes the partial files that killed clients left there.
     ///
@@ -77,9 +96,17 @@ impl DownloadDir {
         Ok(Self { path: std::path::absolute(path)?, handle, link_method: None, syncs_slowly: AtomicBool::new(false) })
     }
 
-    /// Whether something of whatever kind has the name, a dangling symbolic link too.
-    pub(crate) fn contains(&self, name: &FileName) -> bool {
-        statat(&self.handle, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    /// What has the name, if anything has. Nothing is opened, so nothing can block.
+    pub(crate) fn entry(&self, name: &FileName) -> Option<Entry> {
+        let found = statat(&self.handle, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let file_type = FileType::from_raw_mode(found.st_mode);
+        if file_type != FileType::Symlink {
+            return Some(Entry::new(file_type, "a directory", "a special file"));
+        }
+        let Ok(target) = statat(&self.handle, name.as_str(), AtFlags::empty()) else {
+            return Some(Entry::Obstacle("a broken link"));
+        };
+        Some(Entry::new(FileType::from_raw_mode(target.st_mode), "a link to a directory", "a link to a special file"))
     }
 
     /// Makes an empty partial file of the mode that the umask gives.
@@ -215,6 +242,11 @@ pub(crate) enum PartialFile {
 }
 
 impl PartialFile {
+    /// Sets the modification time. A time that the file system cannot keep is no reason to lose the file.
+    pub(crate) fn set_modified(&self, time: SystemTime) {
+        let _ = self.file().set_modified(time);
+    }
+
     fn file(&self) -> &File {
         match self {
             Self::Named(file) => file.as_file(),

@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    download_dir::{Committed, MAX_BATCH},
+    download_dir::{Committed, DownloadDir, Entry, MAX_BATCH},
     error::{CallError, reason},
     fd_limit,
     file_name::FileName,
@@ -27,7 +27,7 @@ use crate::{
 
 use super::{
     Run, output,
-    queue::{DownloadQueue, Next, Outcome, Tally, Task},
+    queue::{DownloadQueue, Next, Outcome, SourceFailure, Tally, Task},
     spool::SpooledDownload,
 };
 
@@ -82,7 +82,7 @@ impl<'a> Downloads<'a> {
     /// Works through tasks until none is left.
     fn work(&self, sender: &SyncSender<Downloaded<'a>>) {
         while let Some(task) = self.next_task() {
-            if self.run.dir.contains(&task.file_name) {
+            if self.run.dir.entry(&task.file_name).is_some() {
                 self.change(|queue| queue.end_call(task.peer, true));
                 self.leave_alone(&task);
                 continue;
@@ -105,9 +105,14 @@ impl<'a> Downloads<'a> {
     fn next_task(&self) -> Option<Task> {
         let mut queue = lock(&self.queue);
         while !self.run.interruption.has_come() {
-            match queue.next() {
+            match queue.next(Instant::now()) {
                 Next::Download(task) => return Some(task),
-                Next::Wait => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Next::Wait(None) => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Next::Wait(Some(due)) => {
+                    let patience = due.saturating_duration_since(Instant::now());
+                    let waited = self.changed.wait_timeout(queue, patience);
+                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
                 Next::Done => return None,
             }
         }
@@ -136,13 +141,19 @@ impl<'a> Downloads<'a> {
     /// Handles a failure of the peer: the file is asked of the next one that has it.
     fn fail_there(&self, task: &Task, failure: &CallError) {
         let (name, peer) = (&task.file_name, &self.run.peers[task.peer]);
-        let is_directory = failure.is_directory();
-        if is_directory {
+        let kind = match failure {
+            CallError::ConnectionLost(_) => SourceFailure::ConnectionLost,
+            failure if failure.is_directory() => SourceFailure::Directory,
+            _ => SourceFailure::Other,
+        };
+        if kind == SourceFailure::Directory {
             log::warn!("skipped '{name}' of {peer}: it is a directory there");
+        } else if kind == SourceFailure::ConnectionLost && lock(&self.queue).will_retry(task) {
+            log::debug!("could not fetch '{name}' from {peer}: {failure}; it is tried again in a second");
         } else {
             log::warn!("could not fetch '{name}' from {peer}: {failure}");
         }
-        if self.change(|queue| queue.fail(task, is_directory)) == Some(Outcome::Failed) {
+        if self.change(|queue| queue.fail(task, kind)) == Some(Outcome::Failed) {
             log::error!("'{name}' is not here: nobody else has it");
         }
         let lost = self.change(|queue| queue.give_up_unanswering(task.peer));
@@ -219,8 +230,14 @@ impl<'a> Downloads<'a> {
 
     /// Leaves what appeared under a name since the run began.
     fn leave_alone(&self, task: &Task) {
-        log::warn!("'{}' appeared here meanwhile; it is left as it is", task.file_name);
-        self.change(|queue| queue.finish(task.name, Outcome::AlreadyHere));
+        let name = &task.file_name;
+        let outcome = outcome_of_entry(self.run.dir, name);
+        if outcome == Some(Outcome::AlreadyHere) {
+            log::warn!("'{name}' appeared here meanwhile; it is left as it is");
+        } else if outcome.is_none() {
+            log::error!("could not save '{name}': something had the name for a moment");
+        }
+        self.change(|queue| queue.finish(task.name, outcome.unwrap_or(Outcome::Failed)));
     }
 
     /// Says what became of the names.
@@ -240,5 +257,16 @@ impl<'a> Downloads<'a> {
             text += "; nobody has a matching file";
         }
         log::info!("{text}");
+    }
+}
+
+/// What becomes of a name without a download, for what has it here; an obstacle is reported.
+pub(super) fn outcome_of_entry(dir: &DownloadDir, name: &FileName) -> Option<Outcome> {
+    match dir.entry(name)? {
+        Entry::File => Some(Outcome::AlreadyHere),
+        Entry::Obstacle(kind) => {
+            log::error!("could not save '{name}': {kind} has this name");
+            Some(Outcome::Failed)
+        }
     }
 }

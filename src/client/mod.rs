@@ -81,7 +81,7 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
     if index.len() == 0 && !is_first_lost && is_like_glob(options.pattern.as_str()) {
         log::warn!("PATTERN is a regular expression, in which * repeats what stands before it; .* is anything");
     }
-    let queue = DownloadQueue::new(index, run.peers.len(), |name| !dir.contains(name));
+    let queue = DownloadQueue::new(index, run.peers.len(), |name| download::outcome_of_entry(dir, name));
     let is_complete = Downloads::new(&run, queue).run(options.jobs.into());
     if interruption.has_come() {
         return Ok(interruption.exit_code());

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
 
-use crate::{file_name::FileName, progress};
+use crate::{download_dir::Entry, file_name::FileName, progress};
 
 use super::{Run, index::FileIndex};
 
@@ -28,7 +28,7 @@ pub(super) fn print_index(run: &Run, index: &FileIndex) -> io::Result<()> {
     let mut lines = String::new();
     for name in index.sorted() {
         let file_name = index.name(name);
-        if !is_verbose && run.dir.contains(&file_name) {
+        if !is_verbose && run.dir.entry(&file_name) == Some(Entry::File) {
             continue;
         }
         lines += &format(&file_name, is_terminal);

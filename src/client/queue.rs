@@ -2,10 +2,16 @@
 //!
 //! A name waits for no particular peer: when a job is free, the least busy peer that still has something to give gives
 //! it (the order of the peer list breaks ties), so a slow peer holds up only what nobody else has. Each source is asked
-//! at most once, unless what it gave found no room here. A name stays under way until it is committed, so nothing is left
+//! at most once, unless what it gave found no room here, or connections broke and nobody else has the name: then those
+//! sources are asked again after a while, in which no job waits that has other work. A name stays under way until it is committed, so nothing is left
 //! only when every name has its outcome. Failures take no memory.
 
-use std::{mem, ops::Range};
+use std::{
+    collections::VecDeque,
+    mem,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use crate::file_name::FileName;
 
@@ -16,6 +22,12 @@ pub(super) const MAX_CALLS_PER_PEER: usize = 4;
 
 /// A peer that did not answer this many times in a row is asked no more.
 const MAX_UNANSWERED: u32 = 2;
+
+/// How often a name is asked for again whose connections broke: with the first time, three attempts.
+const MAX_RETRIES: u8 = 2;
+
+/// How long a name waits before it is asked for again: a peer that restarts may be back by then.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A file to be downloaded from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +42,8 @@ pub(super) struct Task {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Download(Task),
-    /// All that is left is under way, or all that have it are busy.
-    Wait,
+    /// All that is left is under way, or all that have it are busy, or it may be asked for again only at this time.
+    Wait(Option<Instant>),
     /// Nothing is left.
     Done,
 }
@@ -41,7 +53,7 @@ pub(super) enum Next {
 pub(super) enum Outcome {
     /// It was downloaded; it has this many bytes.
     Saved(u64),
-    /// Something else had the name.
+    /// A file had the name.
     AlreadyHere,
     /// All that list it say that it is a directory.
     Directory,
@@ -65,12 +77,14 @@ pub(super) struct DownloadQueue {
     index: FileIndex,
     /// By name.
     states: Vec<State>,
-    /// By source: whether it was asked and did not give the file.
-    has_failed: Vec<bool>,
+    /// By source.
+    standings: Vec<Standing>,
     peers: Vec<Peer>,
     tally: Tally,
     /// How many names are being downloaded or committed.
     under_way: usize,
+    /// Names that are asked for again, in the order of the times.
+    delayed: VecDeque<Retry>,
     /// Names for which there was no room; they get a second round, one by one, when nothing else is left.
     postponed: Vec<usize>,
     is_last_round: bool,
@@ -78,9 +92,34 @@ pub(super) struct DownloadQueue {
     is_stopped: bool,
 }
 
+/// A name that may be asked for again.
+struct Retry {
+    due: Instant,
+    name: usize,
+}
+
+/// Why a source did not give the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceFailure {
+    ConnectionLost,
+    Directory,
+    Other,
+}
+
+/// What came of asking a source.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Standing {
+    #[default]
+    NotAsked,
+    /// The connection broke.
+    Broken,
+    Failed,
+}
+
 #[derive(Default)]
 struct State {
     progress: Progress,
+    retries: u8,
     /// Whether a source failed in another way than by calling it a directory.
     is_file: bool,
 }
@@ -91,6 +130,8 @@ enum Progress {
     Waiting,
     UnderWay,
     Postponed,
+    /// It waits for the time at which it may be asked for again.
+    Delayed,
     Done,
 }
 
@@ -105,28 +146,29 @@ struct Peer {
 }
 
 impl DownloadQueue {
-    /// Queues the names of an index that are wanted.
-    pub(super) fn new(index: FileIndex, peers: usize, is_wanted: impl Fn(&FileName) -> bool) -> Self {
-        let mut has_failed = Vec::new();
+    /// Queues the names of an index that have no outcome already.
+    pub(super) fn new(index: FileIndex, peers: usize, outcome: impl Fn(&FileName) -> Option<Outcome>) -> Self {
+        let mut standings = Vec::new();
         let mut peers = vec![Peer::default(); peers];
         for Joined { peer, sources, .. } in index.listings() {
-            has_failed.resize(sources.end, false);
+            standings.resize(sources.end, Standing::NotAsked);
             peers[*peer] = Peer { cursor: sources.start, sources: sources.clone(), ..Peer::default() };
         }
         let mut queue = Self {
             states: (0..index.len()).map(|_| State::default()).collect(),
-            has_failed,
+            standings,
             peers,
             tally: Tally { open: index.len(), ..Tally::default() },
             under_way: 0,
+            delayed: VecDeque::new(),
             postponed: Vec::new(),
             is_last_round: false,
             is_stopped: false,
             index,
         };
         for name in 0..queue.states.len() {
-            if !is_wanted(&queue.index.name(name)) {
-                queue.finish(name, Outcome::AlreadyHere);
+            if let Some(outcome) = outcome(&queue.index.name(name)) {
+                queue.finish(name, outcome);
             }
         }
         queue
@@ -147,7 +189,8 @@ impl DownloadQueue {
     }
 
     /// Takes the next task: a call to the peer, and a name that is under way.
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self, now: Instant) -> Next {
+        self.requeue_delayed(now);
         loop {
             if self.is_stopped {
                 return Next::Done;
@@ -155,8 +198,8 @@ impl DownloadQueue {
             if let Some(task) = self.take_waiting() {
                 return Next::Download(task);
             }
-            if self.under_way > 0 {
-                return Next::Wait;
+            if self.under_way > 0 || !self.delayed.is_empty() {
+                return Next::Wait(self.delayed.front().map(|retry| retry.due));
             }
             let Some(name) = self.postponed.pop() else { return Next::Done };
             self.is_last_round = true;
@@ -189,7 +232,7 @@ impl DownloadQueue {
         let peer = &mut self.peers[peer];
         while peer.cursor < peer.sources.end {
             let state = &self.states[self.index.name_of(peer.cursor)];
-            if state.progress == Progress::Waiting && !self.has_failed[peer.cursor] {
+            if state.progress == Progress::Waiting && self.standings[peer.cursor] == Standing::NotAsked {
                 return true;
             }
             peer.cursor += 1;
@@ -228,17 +271,18 @@ impl DownloadQueue {
         !self.is_last_round
     }
 
-    /// Hands a name that its source did not give to the others, or ends it where there are none.
-    pub(super) fn fail(&mut self, task: &Task, is_directory: bool) -> Option<Outcome> {
-        self.has_failed[task.source] = true;
-        self.states[task.name].is_file |= !is_directory;
-        if self.has_source(task.name) {
-            self.requeue(task.name);
-            return None;
-        }
-        let outcome = if self.states[task.name].is_file { Outcome::Failed } else { Outcome::Directory };
-        self.finish(task.name, outcome);
-        Some(outcome)
+    /// Hands a name that its source did not give to the others; what came of the name where there are none.
+    pub(super) fn fail(&mut self, task: &Task, failure: SourceFailure) -> Option<Outcome> {
+        let is_break = failure == SourceFailure::ConnectionLost;
+        self.standings[task.source] = if is_break { Standing::Broken } else { Standing::Failed };
+        self.states[task.name].is_file |= failure != SourceFailure::Directory;
+        self.settle(task.name)
+    }
+
+    /// Whether a name is asked for again if the connection to this source, and no other, is lost.
+    pub(super) fn will_retry(&self, task: &Task) -> bool {
+        let mut others = self.index.sources(task.name).filter(|source| *source != task.source);
+        self.states[task.name].retries < MAX_RETRIES && others.all(|other| self.standings[other] != Standing::NotAsked)
     }
 
     /// Gives up a peer that did not answer again and again: how many names nobody will give now.
@@ -248,19 +292,60 @@ impl DownloadQueue {
         }
         let mut lost = 0;
         for source in self.peers[peer].sources.clone() {
-            let had_failed = mem::replace(&mut self.has_failed[source], true);
+            let before = mem::replace(&mut self.standings[source], Standing::Failed);
             let name = self.index.name_of(source);
-            let is_idle = matches!(self.states[name].progress, Progress::Waiting | Progress::Postponed);
-            if !had_failed && is_idle && !self.has_source(name) {
-                self.finish(name, Outcome::Failed);
-                lost += 1;
+            let may_be_lost = match self.states[name].progress {
+                Progress::Waiting | Progress::Postponed => !self.has(name, Standing::NotAsked),
+                Progress::Delayed => !self.has(name, Standing::Broken),
+                Progress::UnderWay | Progress::Done => false,
+            };
+            if may_be_lost && before != Standing::Failed {
+                self.states[name].is_file = true;
+                lost += usize::from(self.settle(name).is_some());
             }
         }
         lost
     }
 
-    fn has_source(&self, name: usize) -> bool {
-        self.index.sources(name).any(|source| !self.has_failed[source])
+    /// Decides what becomes of a name after a failure: it waits for another source, or for the time to ask again, or
+    /// it is lost.
+    fn settle(&mut self, name: usize) -> Option<Outcome> {
+        if self.has(name, Standing::NotAsked) {
+            self.requeue(name);
+            return None;
+        }
+        if self.states[name].retries < MAX_RETRIES && self.has(name, Standing::Broken) {
+            self.states[name].retries += 1;
+            self.set_progress(name, Progress::Delayed);
+            self.delayed.push_back(Retry { due: Instant::now() + RETRY_DELAY, name });
+            return None;
+        }
+        let outcome = if self.states[name].is_file { Outcome::Failed } else { Outcome::Directory };
+        self.finish(name, outcome);
+        Some(outcome)
+    }
+
+    /// Whether a name has a source of this standing.
+    fn has(&self, name: usize, standing: Standing) -> bool {
+        self.index.sources(name).any(|source| self.standings[source] == standing)
+    }
+
+    /// Lets the names whose time has come be asked of the peers whose connections broke.
+    fn requeue_delayed(&mut self, now: Instant) {
+        while let Some(&Retry { due, name }) = self.delayed.front()
+            && due <= now
+        {
+            self.delayed.pop_front();
+            if self.states[name].progress != Progress::Delayed {
+                continue;
+            }
+            for source in self.index.sources(name) {
+                if self.standings[source] == Standing::Broken {
+                    self.standings[source] = Standing::NotAsked;
+                }
+            }
+            self.requeue(name);
+        }
     }
 
     /// Lets a name wait again, before all that its peers have not been asked for.
@@ -290,11 +375,11 @@ mod tests {
             let names: Vec<String> = names.iter().map(|name| format!("{name:03}")).collect();
             index.join(peer, listing(&names.iter().map(String::as_str).collect::<Vec<_>>()));
         }
-        DownloadQueue::new(index, peers.len(), |_| true)
+        DownloadQueue::new(index, peers.len(), |_| None)
     }
 
     fn take(queue: &mut DownloadQueue) -> Task {
-        match queue.next() {
+        match queue.next(Instant::now()) {
             Next::Download(task) => task,
             other => panic!("{other:?} in place of a task"),
         }
@@ -314,30 +399,31 @@ mod tests {
 
     fn refuse(queue: &mut DownloadQueue, task: &Task) -> Option<Outcome> {
         queue.end_call(task.peer, true);
-        queue.fail(task, false)
+        queue.fail(task, SourceFailure::Other)
     }
 
     fn ignore(queue: &mut DownloadQueue, task: &Task) -> (Option<Outcome>, usize) {
         queue.end_call(task.peer, false);
-        (queue.fail(task, false), queue.give_up_unanswering(task.peer))
+        (queue.fail(task, SourceFailure::Other), queue.give_up_unanswering(task.peer))
     }
 
     #[test]
     fn names_are_spread_over_their_sources_in_list_order() {
         let mut queue = queue(&[&[0, 1, 2, 3], &[0, 1, 2, 3]]);
         let _tasks = [(0, 0), (1, 1), (2, 0), (3, 1)].map(|(name, peer)| expect(&mut queue, name, peer));
-        assert_eq!(queue.next(), Next::Wait);
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None));
     }
 
     #[test]
     fn names_that_are_not_wanted_are_not_asked_for() {
         let mut index = FileIndex::new();
         index.join(0, listing(&["000", "001", "002"]));
-        let mut queue = DownloadQueue::new(index, 1, |name| name.as_str() == "001");
+        let outcome = |name: &FileName| (name.as_str() != "001").then_some(Outcome::AlreadyHere);
+        let mut queue = DownloadQueue::new(index, 1, outcome);
         assert_eq!(queue.tally().open, 1);
         let task = expect(&mut queue, 1, 0);
         succeed(&mut queue, &task);
-        assert_eq!(queue.next(), Next::Done);
+        assert_eq!(queue.next(Instant::now()), Next::Done);
     }
 
     #[test]
@@ -350,19 +436,19 @@ mod tests {
             assert_eq!(task.peer, 1);
             succeed(&mut queue, &task);
         }
-        assert_eq!(queue.next(), Next::Wait);
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None));
         succeed(&mut queue, &stuck);
-        assert_eq!(queue.next(), Next::Done);
+        assert_eq!(queue.next(Instant::now()), Next::Done);
     }
 
     #[test]
     fn a_peer_has_at_most_four_calls() {
         let mut queue = queue(&[&[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
         let tasks: Vec<_> = (0..MAX_CALLS_PER_PEER).map(|_| take(&mut queue)).collect();
-        assert_eq!(queue.next(), Next::Wait);
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None));
         queue.end_call(tasks[2].peer, true);
         take(&mut queue);
-        assert_eq!(queue.next(), Next::Wait);
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None));
     }
 
     #[test]
@@ -370,9 +456,9 @@ mod tests {
         let mut queue = queue(&[&[0]]);
         let task = take(&mut queue);
         queue.end_call(task.peer, true);
-        assert_eq!(queue.next(), Next::Wait);
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None));
         queue.finish(task.name, Outcome::Saved(1));
-        assert_eq!(queue.next(), Next::Done);
+        assert_eq!(queue.next(Instant::now()), Next::Done);
     }
 
     #[test]
@@ -382,16 +468,18 @@ mod tests {
             let task = expect(&mut queue, 0, peer);
             assert_eq!(refuse(&mut queue, &task), remaining);
         }
-        assert_eq!(queue.next(), Next::Done);
+        assert_eq!(queue.next(Instant::now()), Next::Done);
     }
 
     #[test]
     fn what_all_call_a_directory_is_one() {
         let mut queue = queue(&[&[0, 1], &[0, 1]]);
         let mut remaining = Vec::new();
-        while let Next::Download(task) = queue.next() {
+        while let Next::Download(task) = queue.next(Instant::now()) {
             queue.end_call(task.peer, true);
-            remaining.push(queue.fail(&task, task.name == 0 || task.peer == 0));
+            let is_directory = task.name == 0 || task.peer == 0;
+            let failure = if is_directory { SourceFailure::Directory } else { SourceFailure::Other };
+            remaining.push(queue.fail(&task, failure));
         }
         assert_eq!(remaining, [None, None, Some(Outcome::Directory), Some(Outcome::Failed)]);
     }
@@ -404,9 +492,42 @@ mod tests {
         assert_eq!(ignore(&mut queue, &first), (Some(Outcome::Failed), 0));
         let second = expect(&mut queue, 1, 0);
         assert_eq!(ignore(&mut queue, &second), (Some(Outcome::Failed), 2));
-        assert_eq!(queue.next(), Next::Wait);
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None));
         assert_eq!(refuse(&mut queue, &other), Some(Outcome::Failed));
-        assert_eq!((queue.next(), queue.tally().open), (Next::Done, 0));
+        assert_eq!((queue.next(Instant::now()), queue.tally().open), (Next::Done, 0));
+    }
+
+    fn lose(queue: &mut DownloadQueue, task: &Task) -> Option<Outcome> {
+        queue.end_call(task.peer, true);
+        queue.fail(task, SourceFailure::ConnectionLost)
+    }
+
+    #[test]
+    fn peers_whose_connections_broke_are_asked_three_times_and_others_go_on_meanwhile() {
+        let mut queue = queue(&[&[0, 1], &[0]]);
+        let first = expect(&mut queue, 0, 0);
+        assert_eq!(lose(&mut queue, &first), None);
+        let other = expect(&mut queue, 0, 1);
+        assert_eq!(refuse(&mut queue, &other), None);
+        let work = expect(&mut queue, 1, 0);
+        succeed(&mut queue, &work);
+        for last in [None, Some(Outcome::Failed)] {
+            let Next::Wait(Some(due)) = queue.next(Instant::now()) else { panic!("it is not asked for again") };
+            let Next::Download(task) = queue.next(due) else { panic!("its time has come") };
+            assert_eq!((task.name, task.peer), (0, 0), "a refusal is final");
+            assert_eq!(lose(&mut queue, &task), last);
+        }
+        assert_eq!((queue.next(Instant::now()), queue.tally().open), (Next::Done, 0));
+    }
+
+    #[test]
+    fn a_peer_that_is_given_up_takes_the_names_along_that_would_be_asked_for_again() {
+        let mut queue = queue(&[&[0, 1, 2]]);
+        let tasks = [0, 1, 2].map(|name| expect(&mut queue, name, 0));
+        assert_eq!(lose(&mut queue, &tasks[0]), None);
+        assert_eq!(ignore(&mut queue, &tasks[1]), (Some(Outcome::Failed), 0));
+        assert_eq!(ignore(&mut queue, &tasks[2]), (Some(Outcome::Failed), 1));
+        assert_eq!(queue.tally().open, 0);
     }
 
     #[test]
@@ -426,7 +547,7 @@ mod tests {
         let held: Vec<usize> = (0..names).collect();
         let mut queue = queue(&vec![&held[..]; peers]);
         let mut attempts = 0;
-        while let Next::Download(task) = queue.next() {
+        while let Next::Download(task) = queue.next(Instant::now()) {
             refuse(&mut queue, &task);
             attempts += 1;
         }
@@ -442,15 +563,15 @@ mod tests {
             assert!(queue.postpone(task.name));
         }
         let third = expect(&mut queue, 2, 0);
-        assert_eq!(queue.next(), Next::Wait, "not before the others are done");
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None), "not before the others are done");
         succeed(&mut queue, &third);
         let again = expect(&mut queue, 1, 0);
-        assert_eq!(queue.next(), Next::Wait, "one at a time");
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None), "one at a time");
         queue.end_call(again.peer, true);
         assert!(!queue.postpone(again.name), "there is no third round");
         queue.finish(again.name, Outcome::Failed);
         let again = expect(&mut queue, 0, 0);
         succeed(&mut queue, &again);
-        assert_eq!((queue.next(), queue.tally().open), (Next::Done, 0));
+        assert_eq!((queue.next(Instant::now()), queue.tally().open), (Next::Done, 0));
     }
 }

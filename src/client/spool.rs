@@ -6,6 +6,7 @@
 use std::{
     io::{self, Write},
     mem,
+    time::SystemTime,
 };
 
 use crate::{
@@ -24,16 +25,22 @@ pub(super) struct SpooledDownload<'a> {
     progress: FileProgress,
     in_memory: Vec<u8>,
     in_file: Option<PartialFile>,
+    /// When the file was last modified over there.
+    modified: Option<SystemTime>,
 }
 
 impl<'a> SpooledDownload<'a> {
     pub(super) fn new(dir: &'a DownloadDir, progress: FileProgress) -> Self {
-        Self { dir, progress, in_memory: Vec::new(), in_file: None }
+        Self { dir, progress, in_memory: Vec::new(), in_file: None, modified: None }
     }
 
-    /// A partial file with all that has come.
+    /// A partial file with all that has come, and with the time that it had over there.
     pub(super) fn into_partial(self) -> io::Result<PartialFile> {
-        self.in_file.map_or_else(|| self.dir.create_with(&self.in_memory), Ok)
+        let partial = self.in_file.map_or_else(|| self.dir.create_with(&self.in_memory), Ok)?;
+        if let Some(time) = self.modified {
+            partial.set_modified(time);
+        }
+        Ok(partial)
     }
 }
 
@@ -59,5 +66,9 @@ impl Write for SpooledDownload<'_> {
 impl DownloadSink for SpooledDownload<'_> {
     fn expect(&mut self, bytes: u64) {
         self.progress.expect(bytes);
+    }
+
+    fn set_modified(&mut self, time: SystemTime) {
+        self.modified = Some(time);
     }
 }

@@ -158,6 +158,34 @@ fn no_file_is_lost_to_clients_that_open_meanwhile() {
 }
 
 #[test]
+fn only_a_regular_file_or_a_link_to_one_is_a_file() {
+    let dir = tempdir().unwrap();
+    let downloads = open(&dir);
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("file"), b"").unwrap();
+    fs::create_dir(at("directory")).unwrap();
+    make_fifo(at("fifo"));
+    let targets = ["file", "directory", "fifo", "nothing", "link to link to nothing"];
+    for target in targets {
+        symlink(target, at(&format!("link to {target}"))).unwrap();
+    }
+    let expected = [
+        ("nothing", None),
+        ("file", Some(Entry::File)),
+        ("directory", Some(Entry::Obstacle("a directory"))),
+        ("fifo", Some(Entry::Obstacle("a special file"))),
+        ("link to file", Some(Entry::File)),
+        ("link to directory", Some(Entry::Obstacle("a link to a directory"))),
+        ("link to fifo", Some(Entry::Obstacle("a link to a special file"))),
+        ("link to nothing", Some(Entry::Obstacle("a broken link"))),
+        ("link to link to link to nothing", Some(Entry::Obstacle("a broken link"))),
+    ];
+    for (text, entry) in expected {
+        assert_eq!(downloads.entry(&name(text)), entry, "{text}");
+    }
+}
+
+#[test]
 fn whatever_stands_under_the_name_stays_as_it_is() {
     let dir = tempdir().unwrap();
     let outside = tempdir().unwrap();
@@ -170,7 +198,7 @@ fn whatever_stands_under_the_name_stays_as_it_is() {
     symlink("file", at("link")).unwrap();
     let before = entries(&dir);
     for text in &before {
-        assert!(downloads.contains(&name(text)), "{text}");
+        assert!(downloads.entry(&name(text)).is_some(), "{text}");
         for downloads in ways(&dir) {
             assert_eq!(
                 save(&downloads, text, b"ours").unwrap(),
@@ -180,7 +208,6 @@ fn whatever_stands_under_the_name_stays_as_it_is() {
             );
         }
     }
-    assert!(!downloads.contains(&name("nothing")));
     assert_eq!(entries(&dir), before);
     assert_eq!(fs::read(at("file")).unwrap(), b"theirs");
     assert!(at("directory").symlink_metadata().unwrap().is_dir());
@@ -245,7 +272,7 @@ fn a_directory_that_vanished_is_an_error_of_each_file() {
     assert_eq!(downloads.create().err().unwrap().kind(), ErrorKind::NotFound);
     let results = downloads.commit_batch(vec![(name("a"), partial)]);
     assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(!downloads.contains(&name("a")));
+    assert_eq!(downloads.entry(&name("a")), None);
     fs::create_dir(&dir).unwrap();
     let error = save(&downloads, "a", b"x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "a name in another directory was not synced");

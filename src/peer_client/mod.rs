@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use ureq::{
@@ -60,6 +60,9 @@ const RAW: &str = "application/octet-stream";
 pub(crate) trait DownloadSink: Write {
     /// Says how many bytes are to come, when that is known beforehand.
     fn expect(&mut self, bytes: u64);
+
+    /// Says when the file was last modified, when the peer tells it.
+    fn set_modified(&mut self, time: SystemTime);
 }
 
 /// Calls peers with one password; cheap to clone into threads, which then share its connections.
@@ -142,6 +145,11 @@ impl PeerClient {
         let is_raw = header_text(&response, header::CONTENT_TYPE) == Some(RAW);
         // Not as ureq sees it, to which an empty body has no length.
         let length = header_text(&response, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        let modified =
+            header_text(&response, header::LAST_MODIFIED).and_then(|text| httpdate::parse_http_date(text).ok());
+        if is_raw && let Some(time) = modified {
+            sink.set_modified(time);
+        }
         let mut body = ResponseBody(response.into_body().into_reader());
         match length {
             _ if !is_raw => Ok(protocol::read_content(BufReader::with_capacity(PIECE_BYTES, body), sink)?),

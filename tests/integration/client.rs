@@ -6,14 +6,14 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     process::Command,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::process::Signal;
 
 use crate::harness::{
     Dir, FakePeer, Gate, PASSWORD, PATIENCE, Reply, Running, SilentPort, call, content_answer, download, eventually,
-    serve, serve_python, string, tinyp2p, wait_for_partial,
+    make_fifo, serve, serve_python, string, tinyp2p, wait_for_partial,
 };
 
 fn text(content: &str) -> Reply {
@@ -193,6 +193,29 @@ fn the_next_holder_is_asked_when_one_fails() {
 }
 
 #[test]
+fn a_file_whose_connection_breaks_is_asked_for_again() {
+    let long = || text(&"x".repeat(1 << 20));
+    let broken = || long().cut(1000);
+    let peer = FakePeer::new()
+        .file_in_turn("mended", [broken(), Reply::raw(*b""), long()])
+        .file("broken", broken())
+        .file_in_turn("refused", [broken(), Reply::fault("what a pity")])
+        .file("faulty", Reply::fault("what a pity"))
+        .start();
+    let here = Dir::new();
+    let begun = Instant::now();
+    let told = ["'broken' is not here", "'refused' is not here", "'faulty' is not here", "the connection broke off"];
+    let run = download(&here, peer.url()).run().ends(1, &["mended"], &told);
+    assert!(!run.stderr.contains("'mended'"), "what comes in the end is worth no word\n{run}");
+    assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(here.read("mended").len(), 1 << 20);
+    let fetched = peer.fetched();
+    for (name, attempts) in [("mended", 3), ("broken", 3), ("refused", 2), ("faulty", 1)] {
+        assert_eq!(fetched.iter().filter(|fetched| *fetched == name).count(), attempts, "{name}");
+    }
+}
+
+#[test]
 fn a_name_that_several_list_is_fetched_once() {
     let names: Vec<String> = (0..20).map(|number| format!("file{number}")).collect();
     let [mut a, mut b, mut c] = [(); 3].map(|()| FakePeer::new());
@@ -291,11 +314,55 @@ fn a_name_that_appears_meanwhile_is_left_alone_and_is_a_warning() {
     let run = download(&here, peer.url()).start();
     peer.wait_for_fetches(2);
     here.write("file", "mine");
-    symlink("target", here.join("link")).unwrap();
+    symlink("file", here.join("link")).unwrap();
     gate.open();
-    run.finish().ends(0, &[], &["file", "link"]);
+    let told = ["'file' appeared here meanwhile; it is left as it is", "'link' appeared here"];
+    run.finish().ends(0, &[], &told);
     assert_eq!(here.read("file"), b"mine");
-    assert_eq!(here.names(), ["file", "link"], "neither the link's target nor a partial file");
+    assert_eq!(here.names(), ["file", "link"], "no partial file");
+}
+
+#[test]
+fn what_is_no_file_is_not_already_here_whenever_it_appears() {
+    let names = ["directory", "fifo", "file", "link", "link to a directory", "link to a file"];
+    let told = [
+        "could not save 'directory': a directory has this name",
+        "could not save 'fifo': a special file has this name",
+        "could not save 'link': a broken link has this name",
+        "could not save 'link to a directory': a link to a directory has this name",
+        "2 already here, 4 failed",
+    ];
+    for appears_meanwhile in [false, true] {
+        let here = Dir::new();
+        let appear = || {
+            here.write("file", "mine");
+            fs::create_dir(here.join("directory")).unwrap();
+            make_fifo(here.join("fifo"));
+            symlink("target", here.join("link")).unwrap();
+            symlink("directory", here.join("link to a directory")).unwrap();
+            symlink("file", here.join("link to a file")).unwrap();
+        };
+        let gate = Arc::new(Gate::default());
+        let peer = if appears_meanwhile {
+            FakePeer::sharing(names.map(|name| (name, text("theirs").behind(&gate))))
+        } else {
+            appear();
+            FakePeer::new().on_names(Reply::names(names)).start()
+        };
+        if !appears_meanwhile {
+            let missing = ["directory", "fifo", "link", "link to a directory"];
+            download(&here, peer.url()).options(["--list"]).run().ends(0, &missing, &[]);
+        }
+        let run = download(&here, peer.url()).start();
+        if appears_meanwhile {
+            peer.wait_for_fetches(4);
+            appear();
+        }
+        gate.open();
+        run.finish().ends(1, &[], &told);
+        assert_eq!(here.read("file"), b"mine");
+        assert_eq!(here.names(), names, "neither the link's target nor a partial file");
+    }
 }
 
 #[test]
@@ -309,6 +376,38 @@ fn a_file_gets_the_mode_that_the_umask_gives() {
         Running::start(&here, command).finish().ends(0, &["file"], &[]);
         assert_eq!(fs::metadata(here.join("file")).unwrap().permissions().mode() & 0o777, mode, "{umask}");
         fs::remove_file(here.join("file")).unwrap();
+    }
+}
+
+#[test]
+fn a_file_gets_the_time_that_its_peer_tells() {
+    let known = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    let future = SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800);
+    let cases: [(&str, usize, &str, Option<SystemTime>); 9] = [
+        ("small", 10, "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Some(known)),
+        ("empty", 0, "last-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Some(known)),
+        ("large", 100_000, "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Some(known)),
+        ("future", 10, "Last-Modified: Fri, 01 Jan 2100 00:00:00 GMT\r\n", Some(future)),
+        ("untold", 10, "", None),
+        ("before 1970", 10, "Last-Modified: Sun, 06 Nov 1960 08:49:37 GMT\r\n", None),
+        ("no date", 10, "Last-Modified: yesterday\r\n", None),
+        ("no such day", 10, "Last-Modified: Sun, 99 Nov 1994 08:49:37 GMT\r\n", None),
+        ("not ASCII", 10, "Last-Modified: S\u{fc}nday\r\n", None),
+    ];
+    let peer = FakePeer::sharing(cases.map(|(name, length, header, _)| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n";
+        (name, Reply::raw(format!("{head}{header}Content-Length: {length}\r\n\r\n{}", "x".repeat(length))))
+    }));
+    // A file system may know seconds only.
+    let begun = SystemTime::now() - Duration::from_secs(2);
+    let here = Dir::new();
+    download(&here, peer.url()).run().ends(0, &cases.map(|case| case.0), &[]);
+    for (name, length, _, expected) in cases {
+        let found = fs::metadata(here.join(name)).unwrap();
+        assert_eq!(found.len(), length as u64, "{name}");
+        let modified = found.modified().unwrap();
+        let is_right = expected.map_or(begun <= modified && modified <= SystemTime::now(), |time| modified == time);
+        assert!(is_right, "{name}: {modified:?}");
     }
 }
 

@@ -31,7 +31,7 @@ const ROOMS: &[Room] = &[
     (3, "server/gossip", &[]),
     (4, "client/mod", &[]),
     (3, "client", &[]),
-    (2, "peer_client", &["ureq"]),
+    (2, "peer_client", &["httpdate", "ureq"]),
     (2, "shared_dir", &[]),
     (2, "download_dir", &["tempfile"]),
     (2, "membership", &[]),

@@ -40,7 +40,8 @@ pub(crate) struct FakePeer {
 struct Script {
     peers: Option<Reply>,
     names: Option<Reply>,
-    files: HashMap<String, Reply>,
+    /// By name: the answers to its fetches, the last of which is given again and again.
+    files: HashMap<String, Vec<Reply>>,
 }
 
 #[derive(Default)]
@@ -102,7 +103,13 @@ impl FakePeer {
 
     /// Shares a file; its fetch is answered with `reply`.
     pub(crate) fn file(mut self, name: &str, reply: Reply) -> Self {
-        self.script.files.insert(name.to_owned(), reply);
+        self.script.files.insert(name.to_owned(), vec![reply]);
+        self
+    }
+
+    /// Shares a file; its fetches are answered one after the other, those beyond the last as that.
+    pub(crate) fn file_in_turn(mut self, name: &str, replies: impl Into<Vec<Reply>>) -> Self {
+        self.script.files.insert(name.to_owned(), replies.into());
         self
     }
 
@@ -140,7 +147,10 @@ impl FakePeer {
                         (_, Value::Text(name)) => {
                             let name = String::from_utf8_lossy(name);
                             let unknown = || Reply::fault(format!("[Errno 2] No such file or directory: '{name}'"));
-                            script.2.get(&*name).cloned().unwrap_or_else(unknown)
+                            let reply = script.2.get(&*name).map(|replies| {
+                                &replies[if replies.len() > 1 { state.count(call).min(replies.len() - 1) } else { 0 }]
+                            });
+                            reply.cloned().unwrap_or_else(unknown)
                         }
                         (op, arg) => Reply::fault(format!("op {op} with {arg:?}")),
                     });
@@ -221,6 +231,12 @@ impl Drop for FakePeer {
 }
 
 impl State {
+    /// How often this was asked before.
+    fn count(&self, call: &Call) -> usize {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|earlier| earlier.op == call.op && earlier.arg == call.arg).count()
+    }
+
     /// Serves one connection to its end and says how many calls it brought.
     fn attend(&self, stream: &TcpStream, answer: impl Fn(&Call) -> Reply) -> usize {
         let mut reader = BufReader::new(stream);
