@@ -99,8 +99,8 @@ pub(crate) fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Explains an HTTP status other than 200. Our servers refuse what is no call with 408 to 431, and what they cannot answer
-/// with 500 and 503; any other status comes from something else.
+/// Explains an HTTP status other than 200. The statuses named here are those with which our servers refuse what our client
+/// may send; any other status comes from something else.
 fn explain_status(status: u16) -> String {
     match status {
         503 => "too busy (HTTP status 503)".to_owned(),

@@ -1,7 +1,8 @@
 //! The one call of the protocol, `f(proof, op, arg)`: typed calls and replies, to and from XML-RPC.
 //!
-//! A new op is a variant of [`Op`], an arm of `parse` and one of [`write_call`], and a reply's writer and reader. The
-//! order of checks is the original's: the number of parameters, then the proof, then the types.
+//! A new op is a variant of [`Op`], an arm of [`write_call`], one of `parse` above the arm that takes every other number
+//! for a fetch, a reply's writer and reader, an arm of the server's handler, and a method of `PeerClient`. The order of
+//! checks is the original's: the number of parameters, then the proof, then the types.
 
 use std::io::{BufRead, Write};
 
@@ -26,7 +27,7 @@ const FAULT_CODE: i32 = 1;
 /// What a caller wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
-    /// Op 0: add these peers to your list, then tell me the whole list. When read, only what was text.
+    /// Op 0: add these peers to your list, then tell me the whole list. What was no string is left out when a call is read.
     Merge(Vec<String>),
     /// Op 1: list the names in which this regular expression is found.
     List(String),

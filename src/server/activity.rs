@@ -1,7 +1,7 @@
 //! What a connection is doing, since when, and when that has taken too long.
 //!
 //! The thread of the connection reports what it does and checks; eviction only looks. A request must be whole within
-//! the timeout from its first byte, so a drip never makes it younger; an answer must move [`MIN_PROGRESS_BYTES`] within
+//! the timeout from its first byte, so sending byte by byte does not extend it; an answer must move [`MIN_PROGRESS_BYTES`] within
 //! each timeout; a connection without a request ends after the timeout.
 
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ impl Activity {
     }
 
     /// Returns how long nothing has moved, or nothing while the handler works: that is not the caller's silence.
-    pub(super) fn idle_time(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn silent_for(&self, now: Instant) -> Option<Duration> {
         (self.phase != Phase::Working).then(|| now.saturating_duration_since(self.last))
     }
 
@@ -137,7 +137,7 @@ mod tests {
         assert!(activity.is_overdue(start + seconds(31), TIMEOUT));
         activity.enter(Phase::Working, start);
         assert!(!activity.is_overdue(start + seconds(3000), TIMEOUT));
-        assert_eq!(activity.idle_time(start + seconds(3000)), None);
+        assert_eq!(activity.silent_for(start + seconds(3000)), None);
         activity.enter(Phase::Lingering, start);
         assert!(activity.is_overdue(start + seconds(3), TIMEOUT));
     }

@@ -1,7 +1,7 @@
 //! `tiny_http` on a private Unix socket: answers one request at a time.
 //!
-//! Callers never meet `tiny_http`, which the first hostile one could end: it gets heads that are ours and bodies that are
-//! whole and bounded. A [`Backend`] is one of its servers together with the only connection to it, used by one thread at
+//! The owner wants calls answered by `tiny_http`, which the first hostile caller could end. So callers never meet it: it
+//! gets heads that are ours and bodies that are whole and bounded. A [`Backend`] is one of its servers together with the only connection to it, used by one thread at
 //! a time, so that what the thread receives there can be no other request. Of an answer only the head goes over the
 //! connection; the thread itself writes the body.
 
@@ -51,7 +51,7 @@ const WHAT_THIS_IS: &str =
     "this is a tinyp2p server, which takes POST only; call it with: tinyp2p PASSWORD client URL PATTERN";
 
 /// Answers one call: its body, whether the caller accepts `application/octet-stream`, and the caller's address.
-pub(super) type Handle = Box<dyn Fn(&[u8], bool, &str) -> Answer + Send + Sync>;
+pub(super) type CallHandler = Box<dyn Fn(&[u8], bool, &str) -> Answer + Send + Sync>;
 
 /// A `tiny_http` server and the only connection to it.
 pub(super) struct Backend {
@@ -87,10 +87,10 @@ impl Backend {
         head: &Head,
         body: &mut [u8],
         address: IpAddr,
-        handle: &Handle,
+        handle: &CallHandler,
     ) -> io::Result<Response> {
         let request = self.begin(head, body)?;
-        self.answer(request, body, head.accepts_octets, address, handle)
+        self.answer(request, body, head.accepts_raw, address, handle)
     }
 
     /// Sends the head and the first piece of the body of a request, and receives it.
@@ -119,21 +119,21 @@ impl Backend {
         matches!(peeked, Err(Errno::AGAIN))
     }
 
-    /// Answers a request that has been received. `body` is replaced by what the server read, which is the same.
+    /// Answers a request that has been received. The rest of `body` goes through the server, which reads it back into place.
     fn answer(
         &mut self,
         mut request: Request,
         body: &mut [u8],
-        accepts_octets: bool,
+        accepts_raw: bool,
         address: IpAddr,
-        handle: &Handle,
+        handle: &CallHandler,
     ) -> io::Result<Response> {
         if let Err(error) = self.pass_body(&mut request, body) {
             // To drop the request is to read the rest of its body, which has an end now.
             let _ = self.stream.shutdown(Shutdown::Both);
             return Err(error);
         }
-        let mut response = route(&request, body, accepts_octets, address, handle);
+        let mut response = route(&request, body, accepts_raw, address, handle);
         let mut writer = request.into_writer();
         writer.write_all(&[&response.head, END_OF_HEAD].concat())?;
         writer.flush()?;
@@ -193,11 +193,11 @@ impl Drop for Backend {
 }
 
 /// Answers a whole request.
-fn route(request: &Request, call: &[u8], accepts_octets: bool, address: IpAddr, handle: &Handle) -> Response {
+fn route(request: &Request, call: &[u8], accepts_raw: bool, address: IpAddr, handle: &CallHandler) -> Response {
     match (request.method(), request.url()) {
         (Method::Post, "/RPC2" | "/") => {
             // A panic has been reported by its hook.
-            match catch_unwind(AssertUnwindSafe(|| handle(call, accepts_octets, &address.to_string()))) {
+            match catch_unwind(AssertUnwindSafe(|| handle(call, accepts_raw, &address.to_string()))) {
                 Ok(answer) => Response::new("200 OK", "", answer),
                 Err(_) => Response::text("500 Internal Server Error", "", "the server failed in answering this call"),
             }
@@ -211,7 +211,7 @@ fn route(request: &Request, call: &[u8], accepts_octets: bool, address: IpAddr, 
 mod tests {
     use super::*;
 
-    fn toy() -> Handle {
+    fn toy() -> CallHandler {
         Box::new(|call, octets, caller| match call {
             b"panic" => std::panic::resume_unwind(Box::new("as wanted")),
             _ => Answer::document(format!("{} {octets} {caller}", String::from_utf8_lossy(call)).into_bytes()),
@@ -225,7 +225,7 @@ mod tests {
             length,
             closes: false,
             expects_continue: false,
-            accepts_octets: true,
+            accepts_raw: true,
         }
     }
 

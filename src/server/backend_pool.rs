@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    backend::{Backend, Handle},
+    backend::{Backend, CallHandler},
     limits::{LogLimit, Semaphore},
     request::Head,
     response::Response,
@@ -27,7 +27,7 @@ const CLOSE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The backends of one server.
 pub(super) struct BackendPool {
-    handle: Handle,
+    handle: CallHandler,
     /// A permit for each request that has a backend. A new one is opened only if none is spare, so never are more open.
     requests: Semaphore,
     spare: Mutex<SpareBackends>,
@@ -48,7 +48,7 @@ struct SpareBackends {
 
 impl BackendPool {
     /// A pool without any backend. There will be `most` at once; `handle` answers their calls.
-    pub(super) fn new(handle: Handle, most: usize) -> Arc<Self> {
+    pub(super) fn new(handle: CallHandler, most: usize) -> Arc<Self> {
         let pool =
             Self { handle, requests: Semaphore::new(most), spare: Mutex::default(), failure_log: LogLimit::default() };
         Arc::new(pool)

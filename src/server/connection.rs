@@ -1,7 +1,7 @@
 //! One public connection on one thread, from its first byte to its last.
 //!
-//! Its thread reads a request, has the backend answer it, writes the answer, and reads the next. All time limits are
-//! kept here: sockets wake their thread four times in each timeout, and it checks whether what it does is overdue.
+//! Its thread reads a request, has the backend answer it, writes the answer, and reads the next. Time limits
+//! are checked here: sockets wake their thread four times in each timeout, and it asks [`Activity`] whether it is overdue.
 //! Other threads only look at the activity and may [abort](Connection::abort) the connection, which ends whatever its
 //! thread waits for here.
 
@@ -38,7 +38,7 @@ pub(super) const LARGE_REQUESTS: usize = 4;
 const DISCARD_BYTES: usize = 16 << 10;
 
 /// What all connections share.
-pub(super) struct Shared {
+pub(super) struct ServerState {
     pub(super) backends: Arc<BackendPool>,
     pub(super) memory: MemoryBudget,
     pub(super) large_requests: Semaphore,
@@ -60,11 +60,11 @@ pub(super) fn wake_after(timeout: Duration) -> Duration {
 }
 
 /// Serves a connection until it ends. While the table of connections `is_full`, each answer ends its connection.
-pub(super) fn serve(connection: &Connection, shared: &Shared, is_full: impl Fn() -> bool) {
+pub(super) fn serve(connection: &Connection, state: &ServerState, is_full: impl Fn() -> bool) {
     let mut unread = Vec::new();
     loop {
         connection.enter(if unread.is_empty() { Phase::Idle } else { Phase::Reading });
-        let request = match connection.read_request(&mut unread, &shared.memory) {
+        let request = match connection.read_request(&mut unread, &state.memory) {
             Ok(request) => request,
             Err(RequestError::Ended) => return,
             Err(RequestError::Refused(refusal)) => return connection.refuse(refusal),
@@ -72,7 +72,7 @@ pub(super) fn serve(connection: &Connection, shared: &Shared, is_full: impl Fn()
         connection.enter(Phase::Working);
         let head_only = request.head.method == "HEAD";
         let asked_to_close = request.head.closes;
-        let response = match answer(request, connection.address, shared) {
+        let response = match answer(request, connection.address, state) {
             Ok(response) => response,
             Err(error) => {
                 log::debug!("a request of {} was not answered: {error}", connection.address);
@@ -87,10 +87,10 @@ pub(super) fn serve(connection: &Connection, shared: &Shared, is_full: impl Fn()
 }
 
 /// Has a request answered. Its memory and its permit are free before the answer is written.
-fn answer(request: Request, address: IpAddr, shared: &Shared) -> io::Result<Response> {
-    let _permit = request.is_large().then(|| shared.large_requests.acquire());
+fn answer(request: Request, address: IpAddr, state: &ServerState) -> io::Result<Response> {
+    let _permit = request.is_large().then(|| state.large_requests.acquire());
     let Request { head, mut body, memory: _memory } = request;
-    shared.backends.call(&head, &mut body, address)
+    state.backends.call(&head, &mut body, address)
 }
 
 impl Connection {
@@ -137,9 +137,9 @@ impl Connection {
     }
 
     /// Returns what it is doing and for how long nothing has moved, or nothing while the handler works.
-    pub(super) fn idle_time(&self, now: Instant) -> Option<(Phase, Duration)> {
+    pub(super) fn silent_for(&self, now: Instant) -> Option<(Phase, Duration)> {
         let activity = lock(&self.activity);
-        Some((activity.phase(), activity.idle_time(now)?))
+        Some((activity.phase(), activity.silent_for(now)?))
     }
 
     /// Whether bytes have arrived that were not read yet.

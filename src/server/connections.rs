@@ -20,7 +20,7 @@ use crate::lock::lock;
 
 /// How long a connection must have been silent before it can be evicted. Honest callers need it between their
 /// connection, head and body: with 10 ms, one on a busy machine was evicted.
-const MIN_IDLE_TIME: Duration = Duration::from_millis(50);
+const MIN_SILENCE: Duration = Duration::from_millis(50);
 
 /// How long a newcomer waits for a slot of the address with the most connections before it may have any.
 const PREFERENCE: Duration = Duration::from_millis(250);
@@ -139,7 +139,7 @@ impl Connections {
 struct Candidate<'a> {
     connection: &'a Connection,
     phase: Phase,
-    idle_time: Duration,
+    silent_for: Duration,
     /// How many connections its address has.
     neighbours: usize,
 }
@@ -157,13 +157,13 @@ fn evict_one(open: &[Arc<Connection>], any_address: bool) {
         .iter()
         .filter(|connection| !connection.is_aborted())
         .filter_map(|connection| {
-            let (phase, idle_time) = connection.idle_time(now)?;
-            Some(Candidate { connection, phase, idle_time, neighbours: counts[&connection.network()] })
+            let (phase, silent_for) = connection.silent_for(now)?;
+            Some(Candidate { connection, phase, silent_for, neighbours: counts[&connection.network()] })
         })
-        .filter(|candidate| candidate.idle_time >= MIN_IDLE_TIME && (any_address || candidate.neighbours == most))
+        .filter(|candidate| candidate.silent_for >= MIN_SILENCE && (any_address || candidate.neighbours == most))
         .collect();
     candidates.sort_unstable_by_key(|candidate| {
-        Reverse((candidate.neighbours, candidate.phase != Phase::Writing, candidate.idle_time))
+        Reverse((candidate.neighbours, candidate.phase != Phase::Writing, candidate.silent_for))
     });
     let is_writing = |candidate: &Candidate<'_>| candidate.phase == Phase::Writing;
     let evicted = candidates.iter().find(|candidate| is_writing(candidate) || !candidate.connection.has_unread_bytes());

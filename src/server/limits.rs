@@ -1,6 +1,6 @@
 //! Limits on what callers take together: a semaphore, a budget of memory, and how often a message is logged.
 //!
-//! Invariant: never are more permits out than there are, and what a permit stands for is free again when it is dropped.
+//! Invariant: there are never more permits in use than the limit, and dropping a permit gives back what it took.
 
 use std::{
     mem,

@@ -15,9 +15,9 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
-    backend::Handle,
+    backend::CallHandler,
     backend_pool::BackendPool,
-    connection::{LARGE_REQUESTS, Shared, serve, wake_after},
+    connection::{LARGE_REQUESTS, ServerState, serve, wake_after},
     connections::Connections,
     limits::{MemoryBudget, Semaphore},
 };
@@ -140,7 +140,7 @@ pub(super) fn listen_on(address: SocketAddr, timeout: Duration) -> io::Result<Tc
 /// A running HTTP server. It ends when this is dropped.
 pub(super) struct HttpServer {
     pub(super) connections: Arc<Connections>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<ServerState>,
     listeners: Vec<Arc<TcpListener>>,
 }
 
@@ -149,13 +149,13 @@ impl HttpServer {
     /// request may take to arrive, and an answer may move fewer than 1,024 bytes.
     pub(super) fn start(
         listeners: Vec<TcpListener>,
-        handle: Handle,
+        handle: CallHandler,
         timeout: Duration,
         capacity: Capacity,
     ) -> io::Result<Self> {
         let server = Self {
             connections: Arc::new(Connections::new(capacity.connections, timeout)),
-            shared: Arc::new(Shared {
+            state: Arc::new(ServerState {
                 backends: BackendPool::new(handle, capacity.backends),
                 memory: MemoryBudget::new(),
                 large_requests: Semaphore::new(LARGE_REQUESTS),
@@ -165,9 +165,9 @@ impl HttpServer {
         for listener in &server.listeners {
             let listener = Arc::clone(listener);
             let connections = Arc::clone(&server.connections);
-            let shared = Arc::clone(&server.shared);
+            let state = Arc::clone(&server.state);
             let thread = thread::Builder::new().name("listener".to_owned());
-            thread.spawn(move || accept(&listener, &connections, &shared))?;
+            thread.spawn(move || accept(&listener, &connections, &state))?;
         }
         Ok(server)
     }
@@ -183,7 +183,7 @@ impl Drop for HttpServer {
         if !self.connections.wait_until_empty(CLOSE_WAIT) {
             log::debug!("a call was still being answered when the server ended");
         }
-        self.shared.backends.close();
+        self.state.backends.close();
     }
 }
 
@@ -204,13 +204,13 @@ fn wake(listener: &TcpListener) {
 }
 
 /// Accepts connections until the server ends, and starts a thread for each.
-fn accept(listener: &TcpListener, connections: &Arc<Connections>, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, connections: &Arc<Connections>, state: &Arc<ServerState>) {
     loop {
         match listener.accept() {
             Ok((stream, address)) => {
                 let Some(slot) = connections.insert(stream, address) else { return };
-                let shared = Arc::clone(shared);
-                let run = move || serve(slot.connection(), &shared, || slot.is_table_full());
+                let state = Arc::clone(state);
+                let run = move || serve(slot.connection(), &state, || slot.is_table_full());
                 if let Err(error) = thread::Builder::new().name("connection".to_owned()).spawn(run) {
                     log::debug!("no thread for a connection: {error}");
                 }

@@ -26,7 +26,7 @@ const BODY_PIECE_BYTES: usize = 64 << 10;
 /// The longest body in bytes of a request that may be answered beside any number of others.
 const MAX_SMALL_REQUEST_BYTES: usize = 16 << 10;
 
-/// Refuses a request that cannot be served; its connection is closed afterwards.
+/// The refusal of a request that cannot be served; its connection is closed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// Status code and reason, as they stand in the status line.
@@ -82,7 +82,7 @@ pub(super) struct Head {
     /// The caller waits for `100 Continue`.
     pub(super) expects_continue: bool,
     /// The caller accepts `application/octet-stream`.
-    pub(super) accepts_octets: bool,
+    pub(super) accepts_raw: bool,
 }
 
 /// Reads a head. `unread` is what has arrived and was not used; what follows the head is left in it.
@@ -135,7 +135,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, RequestError> {
         length: 0,
         closes: version == 0,
         expects_continue: false,
-        accepts_octets: false,
+        accepts_raw: false,
     };
     let mut length = None;
     for header in request.headers.iter() {
@@ -155,7 +155,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, RequestError> {
         } else if is("Connection") {
             head.closes |= list_elements(header.value).any(|option| option.eq_ignore_ascii_case(b"close"));
         } else if is("Accept") {
-            head.accepts_octets |= list_elements(header.value).any(names_octets);
+            head.accepts_raw |= list_elements(header.value).any(names_octets);
         }
     }
     head.length = match length {
@@ -274,7 +274,7 @@ mod tests {
             length: 3,
             closes: true,
             expects_continue: true,
-            accepts_octets: true,
+            accepts_raw: true,
         };
         assert_eq!(head, expected);
         assert_eq!((&*body, &*rest), (&b"abc"[..], &b"GET"[..]));
@@ -362,7 +362,7 @@ mod tests {
             ("", false),
         ] {
             let bytes = format!("POST / HTTP/1.0\r\nContent-Length: 0\r\nAccept: {accept}\r\n\r\n");
-            assert_eq!(read(bytes.as_bytes(), &[100]).unwrap().0.accepts_octets, accepts, "{accept}");
+            assert_eq!(read(bytes.as_bytes(), &[100]).unwrap().0.accepts_raw, accepts, "{accept}");
         }
     }
 

@@ -36,7 +36,7 @@ fn nobody_gets_the_answer_of_another_when_backends_die() {
     let time = Duration::from_secs(full_or(30, 3) as u64);
     for (connections, backends) in [(32, 16), (20, 1)] {
         let server = TestServer::start_with(PATIENT, connections, backends);
-        let shared = Arc::clone(&server.server.shared);
+        let state = Arc::clone(&server.server.state);
         let end = Instant::now() + time;
         let answered = AtomicUsize::new(0);
         thread::scope(|scope| {
@@ -68,15 +68,15 @@ fn nobody_gets_the_answer_of_another_when_backends_die() {
             let mut random = fastrand::Rng::with_seed(0);
             while Instant::now() < end {
                 let how = if random.u8(0..4) == 0 { Shutdown::Both } else { Shutdown::Write };
-                shared.backends.shut_down_one(random.usize(0..1000), how);
+                state.backends.shut_down_one(random.usize(0..1000), how);
                 thread::sleep(Duration::from_micros(random.u64(0..3000)));
             }
         });
         assert!(answered.load(Ordering::SeqCst) > 0);
         server.wait_until_empty();
         server.honest_call();
-        eventually("backends are left over", PATIENCE, || (shared.backends.count_spare() == 0).then_some(()));
+        eventually("backends are left over", PATIENCE, || (state.backends.count_spare() == 0).then_some(()));
         drop(server.server);
-        eventually("threads are left over", PATIENCE, || (Arc::strong_count(&shared) == 1).then_some(()));
+        eventually("threads are left over", PATIENCE, || (Arc::strong_count(&state) == 1).then_some(()));
     }
 }

@@ -119,7 +119,7 @@ fn connections_that_are_reset_at_once_leave_nothing() {
     }
     server.honest_call();
     server.wait_until_empty();
-    eventually("backends are left over", PATIENCE, || (server.server.shared.backends.count_spare() == 0).then_some(()));
+    eventually("backends are left over", PATIENCE, || (server.server.state.backends.count_spare() == 0).then_some(()));
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn closing_is_quick_while_downloads_run() {
     unread.post("/RPC2", "stream 1000000000000");
     unread.head();
     let _idle = server.connect();
-    let shared = Arc::clone(&server.server.shared);
+    let state = Arc::clone(&server.server.state);
     let connections = Arc::clone(&server.server.connections);
     let start = Instant::now();
     drop(server.server);
@@ -258,7 +258,7 @@ fn closing_is_quick_while_downloads_run() {
     }
     assert!(TcpStream::connect(server.address).is_err(), "the socket still listens");
     // The threads have gone: nobody else holds what they share.
-    eventually("threads are left over", PATIENCE, || (Arc::strong_count(&shared) == 1).then_some(()));
+    eventually("threads are left over", PATIENCE, || (Arc::strong_count(&state) == 1).then_some(()));
 }
 
 #[test]
@@ -268,9 +268,7 @@ fn closing_does_not_wait_for_a_call_in_progress() {
     for caller in &mut callers {
         caller.post("/RPC2", "block 30");
     }
-    eventually("no call is in progress", PATIENCE, || {
-        (server.server.shared.backends.count_opened() == 1).then_some(())
-    });
+    eventually("no call is in progress", PATIENCE, || (server.server.state.backends.count_opened() == 1).then_some(()));
     let start = Instant::now();
     drop(server.server);
     assert!(start.elapsed() < Duration::from_secs(20), "closing took {:?}", start.elapsed());

@@ -18,7 +18,7 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
-    backend::Handle,
+    backend::CallHandler,
     handler::Answer,
     listener::{Capacity, HttpServer, listen_on},
 };
@@ -50,7 +50,7 @@ fn stream(length: u64) -> Answer {
 
 /// Answers by what the call says: `stream N`, `message N`, `short N`, `long N`, `fail N`, `block N`, `panic`,
 /// `who`, or an echo.
-fn toy() -> Handle {
+fn toy() -> CallHandler {
     Box::new(|call, octets, address| {
         let text = String::from_utf8_lossy(call);
         let (word, number) = text.split_once(' ').unwrap_or((&text, ""));
