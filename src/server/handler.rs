@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::limits::LogLimit;
+use super::{limits::LogLimit, transfer_log::TransferLog};
 use crate::{
     auth::Password,
     error::reason,
@@ -74,6 +74,7 @@ pub(super) struct Handler {
     pub(super) on_peers_received: Box<dyn Fn() + Send + Sync>,
     pub(super) auth_failure_log: LogLimit,
     pub(super) read_failure_log: LogLimit,
+    pub(super) transfer_log: Arc<TransferLog>,
 }
 
 impl Handler {
@@ -136,7 +137,13 @@ impl Handler {
         };
         let name = FileName::from_bytes(name).map_err(|error| format!("could not open '{escaped}': {error}"))?;
         let mut file = self.shared_dir.open_file(&name).map_err(|error| fault(&error))?;
-        let transfer = Transfer { name, bytes: file.size(), caller: caller.to_owned(), began: Instant::now() };
+        let transfer = Transfer {
+            name,
+            bytes: file.size(),
+            caller: caller.to_owned(),
+            began: Instant::now(),
+            log: Arc::clone(&self.transfer_log),
+        };
         if accepts_raw {
             return Ok(Answer {
                 content_type: "application/octet-stream",
@@ -198,15 +205,15 @@ struct Transfer {
     bytes: u64,
     caller: String,
     began: Instant,
+    log: Arc<TransferLog>,
 }
 
 impl Transfer {
     /// Logs how it ended.
     fn log(self, result: io::Result<()>) -> io::Result<()> {
-        let Self { name, bytes, caller, began } = self;
-        let seconds = began.elapsed().as_secs_f64();
+        let Self { name, bytes, caller, began, log } = self;
         match &result {
-            Ok(()) => log::info!("sent '{name}' to {caller}: {bytes} bytes in {seconds:.3} s"),
+            Ok(()) => log.add(name, bytes, caller, began),
             Err(error) => log::warn!("could not send '{name}' to {caller}: {}", reason(error)),
         }
         result

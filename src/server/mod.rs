@@ -28,6 +28,7 @@ mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+mod transfer_log;
 
 use std::{
     collections::BTreeMap,
@@ -58,6 +59,7 @@ use handler::Handler;
 use limits::LogLimit;
 use listener::{Capacity, HttpServer, MIN_DESCRIPTORS, listen};
 use private_socket::{check_private_socket, remove_stale_private_dirs};
+use transfer_log::TransferLog;
 
 /// Serves until a signal comes.
 pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
@@ -88,6 +90,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let membership = Membership::new(url.clone(), peers, Some(announce), started.elapsed(), seed);
     let membership = Arc::new(Mutex::new(membership));
     let peers_received = news.clone();
+    let transfer_log = Arc::new(TransferLog::default());
     let handler = Handler {
         url: url.clone(),
         password: password.clone(),
@@ -100,6 +103,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
         }),
         auth_failure_log: LogLimit::default(),
         read_failure_log: LogLimit::default(),
+        transfer_log: Arc::clone(&transfer_log),
     };
 
     remove_stale_private_dirs();
@@ -123,6 +127,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let _ = news.send(News::Over);
     client.shut_down();
     drop(http_server);
+    transfer_log.log_now();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -669,7 +669,7 @@ fn what_cannot_be_synced_or_named_is_not_there() {
 #[test]
 fn a_disk_that_is_found_full_only_at_the_sync_costs_what_has_no_room() {
     let (shared, here) = (shared_files(3), Dir::new());
-    let server = serve(&shared).start();
+    let server = serve(&shared).options(["-v"]).start();
     let words = ["-e", "inject=fdatasync:error=ENOSPC", "-o", "/dev/null"];
     let Some(run) = run_traced(&here, &words, server.url()) else { return };
     let told = ["'file00': no space left on device", "'file01': no space", "'file02': no space", "3 failed"];

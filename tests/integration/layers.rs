@@ -28,6 +28,7 @@ const ROOMS: &[Room] = &[
     (3, "server/activity", &[]),
     (3, "server/limits", &[]),
     (3, "server/handler", &[]),
+    (3, "server/transfer_log", &[]),
     (3, "server/gossip", &[]),
     (4, "client/mod", &[]),
     (3, "client", &[]),

@@ -602,6 +602,40 @@ fn the_log_has_a_line_for_each_event_with_the_callers_address() {
 }
 
 #[test]
+fn a_server_logs_a_line_for_many_files_and_with_verbose_one_for_each() {
+    let shared = Dir::new();
+    for number in 0..500 {
+        shared.write(&format!("file{number}"), [b'x'; 1024]);
+    }
+    let sent = |options: &[&str]| {
+        let mut server = serve(&shared).options(options.iter().copied()).start();
+        download(&Dir::new(), server.url()).run().ends(
+            0,
+            &shared.names().iter().map(|name| &**name).collect::<Vec<_>>(),
+            &[],
+        );
+        server.stop(Signal::TERM, PATIENCE);
+        server.wait_for_log(&["stopped"]);
+        log(&server).into_iter().filter(|line| line.contains(" sent ")).collect::<Vec<_>>()
+    };
+    let lines = sent(&[]);
+    let files = |line: &str| {
+        let (files, rest) = line.strip_prefix("TIME sent ").unwrap().split_once(" files to 127.0.0.1: ").unwrap();
+        assert!(rest.ends_with(" in T s"), "{line}");
+        files.parse::<usize>().unwrap()
+    };
+    // One for each few seconds that it took.
+    assert!(lines.len() < 20, "{lines:?}");
+    assert_eq!(lines.iter().map(|line| files(line)).sum::<usize>(), 500, "{lines:?}");
+    let lines = sent(&["-v"]);
+    assert_eq!(lines.len(), 500);
+    assert!(
+        lines.iter().all(|line| line.starts_with("TIME sent 'file") && line.ends_with("1024 bytes in T s")),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn a_quiet_server_says_nothing_of_the_ordinary() {
     let shared = Dir::with([("file", &b"content"[..])]);
     let mut server = serve(&shared).options(["-q"]).start();
