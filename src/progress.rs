@@ -168,9 +168,9 @@ struct ActiveFile {
 }
 
 impl Progress {
-    /// Shows the progress of this many files.
-    pub(crate) fn start(files: usize) -> Self {
-        let counts = Arc::new(Mutex::new(Counts { files: files as u64, ..Counts::default() }));
+    /// Shows the progress of files that are to be added.
+    pub(crate) fn start() -> Self {
+        let counts = Arc::new(Mutex::new(Counts::default()));
         let drawn = Arc::clone(&counts);
         let bar = start(TOTAL, TICK, move |screen, bar| lock(&drawn).draw(screen, bar));
         Self { counts, bar }
@@ -181,6 +181,11 @@ impl Progress {
         let file = Arc::new(ActiveFile::new(name.clone()));
         lock(&self.counts).active.push(Arc::clone(&file));
         FileProgress { counts: Arc::clone(&self.counts), file }
+    }
+
+    /// Adds files to the run.
+    pub(crate) fn add(&self, files: usize) {
+        lock(&self.counts).files += files as u64;
     }
 
     /// Counts files that are done with, saved or not.

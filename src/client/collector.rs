@@ -1,10 +1,11 @@
 //! Collects the listings of many peers at once, in bounded memory.
 //!
 //! When all listings together want more memory than there is, the largest is dropped, finished or not: so who lists too
-//! much harms itself and not those who list little.
+//! much harms itself and not those who list little. A listing that is handed out can be dropped no more, so it is handed
+//! out only when it can never be the largest.
 
 use std::{
-    iter,
+    iter, mem,
     sync::{Mutex, PoisonError},
 };
 
@@ -25,10 +26,18 @@ pub(super) struct ListingCollector {
 }
 
 struct State {
-    /// By peer: what has come, or why there is nothing.
+    /// By peer: what has come and was not handed out, or why there is nothing.
     listings: Vec<Result<Listing, CallError>>,
-    /// The bytes of memory that all of them take.
+    /// By peer: whether nothing more is to come.
+    has_ended: Vec<bool>,
+    /// The bytes of memory that all of them take, those that were handed out too.
     used: usize,
+}
+
+/// A whole listing and the peer that it is of.
+pub(super) struct PeerListing {
+    pub(super) peer: usize,
+    pub(super) listing: Listing,
 }
 
 /// The names that one peer lists, each as a byte of its length and its bytes.
@@ -59,7 +68,7 @@ impl ListingCollector {
     /// Collects from this many peers, in this many bytes.
     pub(super) fn new(peers: usize, capacity: usize) -> Self {
         let listings = iter::repeat_with(|| Ok(Listing::default())).take(peers).collect();
-        Self { capacity, state: Mutex::new(State { listings, used: 0 }) }
+        Self { capacity, state: Mutex::new(State { listings, has_ended: vec![false; peers], used: 0 }) }
     }
 
     /// Adds a name to the listing of a peer. Fails when that has been dropped.
@@ -76,14 +85,40 @@ impl ListingCollector {
         if state.listings[peer].is_ok() { Ok(()) } else { Err(CallError::OverBudget) }
     }
 
-    /// Drops what has come of a listing that cannot be had.
-    pub(super) fn fail(&self, peer: usize, failure: CallError) {
-        lock(&self.state).drop_listing(peer, failure);
+    /// Ends the listing of a peer; what has come of it is dropped after a failure.
+    pub(super) fn end(&self, peer: usize, failure: Option<CallError>) {
+        let mut state = lock(&self.state);
+        state.has_ended[peer] = true;
+        if let Some(failure) = failure {
+            state.drop_listing(peer, failure);
+        }
     }
 
-    /// The listings that came whole, and why the others did not, by peer.
-    pub(super) fn into_listings(self) -> Vec<Result<Listing, CallError>> {
-        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).listings
+    /// Hands out the whole listings that can never be the largest when there is too little memory.
+    ///
+    /// Those that have not ended want more than is left only if one of them wants more than its equal part of that. What
+    /// is smaller than such a part is not the largest then.
+    pub(super) fn take_ready(&self) -> Vec<PeerListing> {
+        let mut state = lock(&self.state);
+        let peers = 0..state.listings.len();
+        let unended: Vec<usize> = peers.clone().filter(|peer| !state.has_ended[*peer]).collect();
+        let used_by_unended: usize = unended.iter().map(|peer| state.cost(*peer)).sum();
+        let left = self.capacity - (state.used - used_by_unended);
+        let largest = left.checked_div(unended.len()).unwrap_or(self.capacity);
+        let mut ready = Vec::new();
+        for peer in peers {
+            let is_ready = state.has_ended[peer] && (1..=largest).contains(&state.cost(peer));
+            if is_ready && let Ok(listing) = &mut state.listings[peer] {
+                ready.push(PeerListing { peer, listing: mem::take(listing) });
+            }
+        }
+        ready
+    }
+
+    /// The peers that gave no listing, and why.
+    pub(super) fn into_failures(self) -> impl Iterator<Item = (usize, CallError)> {
+        let listings = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).listings;
+        listings.into_iter().enumerate().filter_map(|(peer, listing)| Some((peer, listing.err()?)))
     }
 }
 
@@ -105,7 +140,8 @@ pub(super) fn listing(names: &[&str]) -> Listing {
     for name in names {
         collector.add(0, &FileName::from_bytes(name.as_bytes()).unwrap()).unwrap();
     }
-    collector.into_listings().remove(0).unwrap()
+    collector.end(0, None);
+    collector.take_ready().pop().map_or_else(Listing::default, |ready| ready.listing)
 }
 
 #[cfg(test)]
@@ -118,17 +154,23 @@ mod tests {
         names.take_while(|name| collector.add(peer, name).is_ok()).count()
     }
 
-    fn sizes(collector: ListingCollector) -> Vec<Option<usize>> {
-        collector.into_listings().into_iter().map(|listing| Some(listing.ok()?.names)).collect()
+    /// By peer: how many names it has listed when all have ended.
+    fn sizes(collector: &ListingCollector) -> Vec<usize> {
+        let mut sizes = vec![0; lock(&collector.state).listings.len()];
+        (0..sizes.len()).for_each(|peer| collector.end(peer, None));
+        for PeerListing { peer, listing } in collector.take_ready() {
+            sizes[peer] = listing.names;
+        }
+        sizes
     }
 
     #[test]
     fn a_listing_that_fails_is_forgotten() {
         let collector = ListingCollector::new(3, 1_000_000);
         assert_eq!(add(&collector, 0, 19_000), 19_000);
-        collector.fail(0, CallError::Refused);
+        collector.end(0, Some(CallError::Refused));
         assert_eq!(add(&collector, 1, 19_000), 19_000, "it has the room of the other");
-        assert_eq!(sizes(collector), [None, Some(19_000), Some(0)]);
+        assert_eq!(sizes(&collector), [0, 19_000, 0]);
     }
 
     #[test]
@@ -140,6 +182,23 @@ mod tests {
         assert!((33_000..35_000).contains(&hoarded), "{hoarded}");
         assert_eq!(add(&collector, 3, 29_000), 29_000);
         assert_eq!(add(&collector, 4, 5_000), 5_000);
-        assert_eq!(sizes(collector), [Some(10), Some(25_000), None, None, Some(5_000)]);
+        assert_eq!(sizes(&collector), [10, 25_000, 0, 0, 5_000]);
+    }
+    #[test]
+    fn what_is_handed_out_is_never_the_largest() {
+        let collector = ListingCollector::new(4, 3_000_000);
+        let ready = || collector.take_ready().into_iter().map(|ready| ready.peer).collect::<Vec<_>>();
+        assert_eq!(add(&collector, 0, 20_000), 20_000);
+        assert_eq!(add(&collector, 1, 5_000), 5_000);
+        assert_eq!(ready(), [0; 0], "they have not ended");
+        collector.end(0, None);
+        collector.end(1, None);
+        assert_eq!(ready(), [1], "the other could be the largest");
+        collector.end(2, Some(CallError::Refused));
+        assert_eq!(ready(), [0]);
+        let hoarded = add(&collector, 3, 1_000_000);
+        assert!((33_000..35_000).contains(&hoarded), "{hoarded}: it has all that is left");
+        collector.end(3, None);
+        assert_eq!(ready(), [0; 0], "it was dropped");
     }
 }

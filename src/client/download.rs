@@ -8,11 +8,11 @@ use std::{
     io::{self, ErrorKind},
     iter,
     sync::{
-        Condvar, Mutex, PoisonError,
+        Condvar, Mutex, OnceLock, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -22,11 +22,14 @@ use crate::{
     file_name::FileName,
     format,
     lock::lock,
+    peer::PeerUrl,
     progress::Progress,
 };
 
 use super::{
-    Run, output,
+    Run,
+    collector::PeerListing,
+    output,
     queue::{DownloadQueue, Next, Outcome, SourceFailure, Tally, Task},
     spool::SpooledDownload,
 };
@@ -34,8 +37,10 @@ use super::{
 /// What the jobs of a run share.
 pub(super) struct Downloads<'a> {
     run: &'a Run<'a>,
-    progress: Progress,
-    begun: Instant,
+    /// Shown from the first names on.
+    progress: OnceLock<Progress>,
+    /// When the first names came.
+    begun: OnceLock<Instant>,
     queue: Mutex<DownloadQueue>,
     /// Notified whenever the queue has changed.
     changed: Condvar,
@@ -49,17 +54,44 @@ struct Downloaded<'a> {
 }
 
 impl<'a> Downloads<'a> {
-    pub(super) fn new(run: &'a Run, queue: DownloadQueue) -> Self {
-        let progress = Progress::start(queue.tally().open);
-        Self { run, progress, begun: Instant::now(), queue: Mutex::new(queue), changed: Condvar::new() }
+    pub(super) fn new(run: &'a Run) -> Self {
+        let queue = Mutex::new(DownloadQueue::new(run.peers.len()));
+        Self { run, progress: OnceLock::new(), begun: OnceLock::new(), queue, changed: Condvar::new() }
     }
 
-    /// Downloads everything, this many files at once where descriptors allow it; whether all of it is here, and said.
+    /// Adds listings to what is to be downloaded.
+    pub(super) fn join(&self, listings: Vec<PeerListing>) {
+        self.begun.get_or_init(Instant::now);
+        let mut queue = lock(&self.queue);
+        let before = queue.tally().open;
+        queue.join(listings, |name| outcome_of_entry(self.run.dir, name));
+        self.progress().add(queue.tally().open - before);
+        self.changed.notify_all();
+    }
+
+    /// Ends the joining: what nobody has who listed is lost now.
+    pub(super) fn complete(&self) {
+        // All at once, lest the run end before all is said.
+        self.change(|queue| {
+            for name in queue.complete() {
+                report_loss(&name);
+            }
+            for (number, peer) in self.run.peers.iter().enumerate() {
+                report_gone_peer(peer, queue.give_up_unanswering(number));
+            }
+        });
+    }
+
+    fn progress(&self) -> &Progress {
+        self.progress.get_or_init(Progress::start)
+    }
+
+    /// Downloads everything, until all listings have joined and no name is left, this many files at once where descriptors allow it; whether all of it is here, and said.
     pub(super) fn run(&self, jobs: usize) -> bool {
-        // A job takes a connection and a file, and two batches of whole files wait.
+        // A job takes a connection and a file, and two batches of whole files wait; others are asked meanwhile.
         let descriptors = fd_limit::available();
-        let jobs = jobs.min(descriptors / 4).max(1);
-        let batch = MAX_BATCH.min(descriptors / 8).max(1);
+        let jobs = jobs.min(descriptors / 8).max(1);
+        let batch = MAX_BATCH.min(descriptors / 16).max(1);
         let (sender, receiver) = sync_channel(batch);
         let is_printed = thread::scope(|scope| {
             for _ in 0..jobs {
@@ -73,7 +105,9 @@ impl<'a> Downloads<'a> {
             drop(sender);
             self.commit_all(&receiver, batch)
         });
-        self.progress.finish();
+        if let Some(progress) = self.progress.get() {
+            progress.finish();
+        }
         let tally = lock(&self.queue).tally();
         self.report(tally);
         is_printed && tally.failed == 0 && tally.open == 0
@@ -124,7 +158,10 @@ impl<'a> Downloads<'a> {
         let mut queue = lock(&self.queue);
         let before = queue.tally().open;
         let result = change(&mut queue);
-        self.progress.advance(before - queue.tally().open);
+        let ended = before - queue.tally().open;
+        if ended > 0 {
+            self.progress().advance(ended);
+        }
         self.changed.notify_all();
         result
     }
@@ -132,7 +169,7 @@ impl<'a> Downloads<'a> {
     /// Downloads one file from one peer: what came, and how many bytes that is.
     fn download(&self, task: &Task) -> Result<(SpooledDownload<'a>, u64), CallError> {
         let peer = &self.run.peers[task.peer];
-        let mut file = SpooledDownload::new(self.run.dir, self.progress.file(&task.file_name));
+        let mut file = SpooledDownload::new(self.run.dir, self.progress().file(&task.file_name));
         let bytes = self.run.client.download(peer, &task.file_name, &mut file)?;
         log::debug!("fetched '{}' from {peer}: {}", task.file_name, format::size(bytes));
         Ok((file, bytes))
@@ -154,12 +191,9 @@ impl<'a> Downloads<'a> {
             log::warn!("could not fetch '{name}' from {peer}: {failure}");
         }
         if self.change(|queue| queue.fail(task, kind)) == Some(Outcome::Failed) {
-            log::error!("'{name}' is not here: nobody else has it");
+            report_loss(name);
         }
-        let lost = self.change(|queue| queue.give_up_unanswering(task.peer));
-        if lost > 0 {
-            log::error!("gave up {peer}, which does not answer; only there: {}", format::count(lost, "file"));
-        }
+        report_gone_peer(peer, self.change(|queue| queue.give_up_unanswering(task.peer)));
     }
 
     /// Handles an error of this side. Want of space concerns one file, and perhaps only for now; a directory that
@@ -245,7 +279,8 @@ impl<'a> Downloads<'a> {
         let Tally { saved, bytes, already_here, failed, directories, open } = tally;
         let is_interrupted = self.run.interruption.has_come();
         let how = if is_interrupted { "interrupted: " } else { "" };
-        let done = format::tally(saved, bytes, self.begun.elapsed());
+        let elapsed = self.begun.get().map_or(Duration::ZERO, Instant::elapsed);
+        let done = format::tally(saved, bytes, elapsed);
         let mut text = format!("{how}{done}, {already_here} already here, {failed} failed");
         let directory = if directories == 1 { "directory" } else { "directories" };
         for (count, what) in [(directories, directory), (open, "not fetched")] {
@@ -257,6 +292,17 @@ impl<'a> Downloads<'a> {
             text += "; nobody has a matching file";
         }
         log::info!("{text}");
+    }
+}
+
+fn report_loss(name: &FileName) {
+    log::error!("'{name}' is not here: nobody else has it");
+}
+
+/// Reports that a peer is given up, if that costs files.
+fn report_gone_peer(peer: &PeerUrl, lost: usize) {
+    if lost > 0 {
+        log::error!("gave up {peer}, which does not answer; only there: {}", format::count(lost, "file"));
     }
 }
 

@@ -26,9 +26,9 @@ pub(super) struct FileIndex {
 }
 
 /// A listing that has joined.
-pub(super) struct Joined {
-    pub(super) peer: usize,
-    pub(super) sources: Range<usize>,
+struct Joined {
+    peer: usize,
+    sources: Range<usize>,
 }
 
 /// Where the length and the bytes of a name are.
@@ -72,8 +72,8 @@ impl FileIndex {
         Self { blocks: Vec::new(), listings: Vec::new(), names: Vec::new(), sources: Vec::new(), table, hasher }
     }
 
-    /// Adds the listing of a peer.
-    pub(super) fn join(&mut self, peer: usize, listing: Listing) {
+    /// Adds the listing of a peer; the sources that it brings.
+    pub(super) fn join(&mut self, peer: usize, listing: Listing) -> Range<usize> {
         self.names.reserve(listing.names);
         self.sources.reserve(listing.names);
         let first = self.sources.len();
@@ -83,7 +83,9 @@ impl FileIndex {
             let previous = self.names[name.index()].source.replace(source);
             self.sources.push(Source { name, previous });
         }
-        self.listings.push(Joined { peer, sources: first..self.sources.len() });
+        let sources = first..self.sources.len();
+        self.listings.push(Joined { peer, sources: sources.clone() });
+        sources
     }
 
     /// Takes over the blocks of a listing: where its names are, in the order of the names, each once.
@@ -177,11 +179,6 @@ impl FileIndex {
     pub(super) fn peer_of(&self, source: usize) -> usize {
         let before = self.listings.partition_point(|listing| listing.sources.end <= source);
         self.listings[before].peer
-    }
-
-    /// The listings, in the order in which they joined.
-    pub(super) fn listings(&self) -> &[Joined] {
-        &self.listings
     }
 }
 

@@ -7,16 +7,20 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, Sender, channel},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
     error::CallError, escape::Escaped, fd_limit, file_name::FileName, format, peer::PeerUrl, progress::Spinner,
 };
 
-use super::{Run, collector::ListingCollector, index::FileIndex};
+use super::{
+    Run,
+    collector::{ListingCollector, PeerListing},
+};
 
 /// The most peers that are asked at once.
 const MAX_CALLS: usize = 256;
@@ -38,17 +42,26 @@ const THREAD_BYTES: usize = 200 << 10;
 /// How many refused names of one listing are shown; the others are counted.
 const REFUSED_NAMES_SHOWN: usize = 3;
 
-/// What the peers listed.
-pub(super) struct Listings {
-    pub(super) index: FileIndex,
+/// How long names wait for those of other peers, before downloading starts: so that it starts with all that answer
+/// quickly.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// Takes listings over.
+type Join<'a> = &'a mut dyn FnMut(Vec<PeerListing>);
+
+/// What the peers answered.
+pub(super) struct Answers {
+    pub(super) has_names: bool,
     /// Whether the server that the user named gave no listing, or this side could not ask.
     pub(super) is_first_lost: bool,
 }
 
-/// Asks all peers; who gives no listing is named once. After an interruption the rest is neither asked nor named.
-pub(super) fn ask(run: &Run) -> Listings {
-    // A call may take a second descriptor while the name of its host is looked up.
-    let threads = run.peers.len().min(MAX_CALLS).min(fd_limit::available() / 2).max(1);
+/// Asks all peers, and hands over what they list: all that is there when all have answered, or a little after the first
+/// names came, and what comes later as it comes. Returns when all have answered; who gives no listing is named once.
+/// After an interruption the rest is neither asked nor named.
+pub(super) fn ask(run: &Run, join: Join) -> Answers {
+    // A call may take a second descriptor while the name of its host is looked up, and files are downloaded meanwhile.
+    let threads = run.peers.len().min(MAX_CALLS).min(fd_limit::available() / 4).max(1);
     let calls = Calls {
         run,
         collector: ListingCollector::new(run.peers.len(), MAX_MEMORY - threads * THREAD_BYTES),
@@ -57,21 +70,20 @@ pub(super) fn ask(run: &Run) -> Listings {
         ended: Arc::default(),
         is_anyone_silent: AtomicBool::new(false),
     };
-    calls.make(threads);
-    let mut listings = Listings { index: FileIndex::new(), is_first_lost: false };
-    for (number, listing) in calls.collector.into_listings().into_iter().enumerate() {
+    let mut answers = Answers { has_names: calls.make(threads, join), is_first_lost: false };
+    for (number, failure) in calls.collector.into_failures() {
         let peer = &run.peers[number];
-        match listing {
-            Ok(listing) => listings.index.join(number, listing),
-            Err(_) if run.interruption.has_come() => {}
-            Err(failure) if *peer == run.options.url || matches!(failure, CallError::Local(_)) => {
-                listings.is_first_lost = true;
-                log::error!("could not list the files of {peer}: {failure}");
-            }
-            Err(failure) => log::warn!("skipped {peer}: {failure}"),
+        if run.interruption.has_come() {
+            break;
+        }
+        if *peer == run.options.url || matches!(failure, CallError::Local(_)) {
+            answers.is_first_lost = true;
+            log::error!("could not list the files of {peer}: {failure}");
+        } else {
+            log::warn!("skipped {peer}: {failure}");
         }
     }
-    listings
+    answers
 }
 
 /// What the calls for listings share.
@@ -87,41 +99,63 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    /// Asks all peers, this many at once where threads are to be had.
-    fn make(&self, threads: usize) {
+    /// Asks all peers, this many at once where threads are to be had; whether there are names.
+    fn make(&self, threads: usize, join: Join) -> bool {
         let all = self.run.peers.len();
         let ended = Arc::clone(&self.ended);
         let _spinner = Spinner::start(move || {
             format!("waiting for {} of {all} peers to list their files", all - ended.load(Ordering::Relaxed))
         });
+        let (sender, answers) = channel();
         thread::scope(|scope| {
-            // This thread asks too, so that all are asked whatever the others are denied.
-            for _ in 1..threads {
+            for number in 0..threads {
                 let thread = thread::Builder::new().name("listing".to_owned()).stack_size(STACK_BYTES);
-                if let Err(error) = thread.spawn_scoped(scope, || self.ask_in_turn()) {
+                let own = sender.clone();
+                if let Err(error) = thread.spawn_scoped(scope, move || self.ask_in_turn(&own)) {
                     log::debug!("could not start another thread: {error}");
+                    if number == 0 {
+                        self.ask_in_turn(&sender);
+                    }
                     break;
                 }
             }
-            self.ask_in_turn();
-        });
+            drop(sender);
+            self.hand_over(&answers, join)
+        })
     }
 
-    fn ask_in_turn(&self) {
+    /// Hands over the names of peers that answer, each with how many names it lists; whether there are any.
+    fn hand_over(&self, answers: &Receiver<usize>, join: Join) -> bool {
+        if answers.iter().all(|names| names == 0) {
+            return false;
+        }
+        let start = Instant::now() + HEAD_START;
+        while answers.recv_timeout(start.saturating_duration_since(Instant::now())).is_ok() {}
+        join(self.collector.take_ready());
+        for _ in answers {
+            join(self.collector.take_ready());
+        }
+        true
+    }
+
+    fn ask_in_turn(&self, answers: &Sender<usize>) {
         while let number = self.next.fetch_add(1, Ordering::Relaxed)
             && let Some(peer) = self.run.peers.get(number)
             && !self.run.interruption.has_come()
         {
-            if let Err(failure) = self.ask_one(number, peer) {
+            let answer = self.ask_one(number, peer);
+            let names = *answer.as_ref().unwrap_or(&0);
+            if let Err(failure) = &answer {
                 self.is_anyone_silent.fetch_or(failure.is_no_answer(), Ordering::Relaxed);
-                self.collector.fail(number, failure);
             }
+            self.collector.end(number, answer.err());
             self.ended.fetch_add(1, Ordering::Relaxed);
+            answers.send(names).expect("answers are received until the last thread has ended");
         }
     }
 
-    /// Collects the names that one peer lists and that may be saved here.
-    fn ask_one(&self, number: usize, peer: &PeerUrl) -> Result<(), CallError> {
+    /// Collects the names that one peer lists and that may be saved here; how many these are.
+    fn ask_one(&self, number: usize, peer: &PeerUrl) -> Result<usize, CallError> {
         let limit = self.run.options.common.timeout * TIMEOUTS_TO_SPEND;
         if self.is_anyone_silent.load(Ordering::Relaxed) && self.begun.elapsed() >= limit {
             return Err(CallError::Unreachable("not tried, for too many others are silent".to_owned()));
@@ -146,7 +180,7 @@ impl Calls<'_> {
             log::warn!("refused {} of {peer}", format::count(refused - REFUSED_NAMES_SHOWN, "more name"));
         }
         log::debug!("{peer} has {}", format::count(accepted, "matching file"));
-        Ok(())
+        Ok(accepted)
     }
 
     /// Checks a name as it came; why it is refused.

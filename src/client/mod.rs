@@ -4,9 +4,9 @@
 //!
 //! 1. `mod.rs`, [`run`]: opens the directory, does all that follows, and makes the exit status of it.
 //! 2. `mod.rs`, `exchange_peers`: asks the given server for its peer list.
-//! 3. `listing.rs`, `ask`: asks all peers for what matches, each name checked by `Calls::check`.
+//! 3. `listing.rs`, `ask`: asks all peers for what matches, each name checked by `Calls::check`, beside all that follows.
 //! 4. `collector.rs`, `ListingCollector::add`: collects the names, in bounded memory.
-//! 5. `index.rs`, `FileIndex::join`: one name for all who list it.
+//! 5. `index.rs`, `FileIndex::join`: one name for all who list it, as soon as a listing is whole.
 //! 6. `queue.rs`, `DownloadQueue::next`: the next name, and the peer to ask for it.
 //! 7. `download.rs`, `Downloads::work`: a job calls that peer, by `PeerClient::download`.
 //! 8. `spool.rs`, `SpooledDownload::write`: what comes goes into memory or into a partial file.
@@ -25,6 +25,7 @@ mod queue;
 mod spool;
 
 use std::{
+    convert::identity,
     process::ExitCode,
     sync::{
         Arc,
@@ -45,9 +46,10 @@ use crate::{
     signals,
 };
 
+use collector::PeerListing;
 use download::Downloads;
-use listing::Listings;
-use queue::{DownloadQueue, MAX_CALLS_PER_PEER};
+use index::FileIndex;
+use queue::MAX_CALLS_PER_PEER;
 
 /// What all steps of a run know.
 struct Run<'a> {
@@ -73,20 +75,48 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
         peers => peers?,
     };
     let run = Run { client, dir, options, interruption, peers: peers.as_slice() };
-    let Listings { index, is_first_lost } = listing::ask(&run);
-    if options.list && !interruption.has_come() {
-        output::print_index(&run, &index).map_err(Error::Output)?;
-        return Ok(ExitCode::from(u8::from(is_first_lost)));
-    }
-    if index.len() == 0 && !is_first_lost && is_like_glob(options.pattern.as_str()) {
-        log::warn!("PATTERN is a regular expression, in which * repeats what stands before it; .* is anything");
-    }
-    let queue = DownloadQueue::new(index, run.peers.len(), |name| download::outcome_of_entry(dir, name));
-    let is_complete = Downloads::new(&run, queue).run(options.jobs.into());
+    let is_complete = if options.list { list(&run)? } else { download(&run) };
     if interruption.has_come() {
         return Ok(interruption.exit_code());
     }
-    Ok(ExitCode::from(u8::from(is_first_lost || !is_complete)))
+    Ok(ExitCode::from(u8::from(!is_complete)))
+}
+
+/// Lists what the peers have; whether the first was heard.
+fn list(run: &Run) -> Result<bool, Error> {
+    let mut index = FileIndex::new();
+    let answers = listing::ask(run, &mut |listings| {
+        for PeerListing { peer, listing } in listings {
+            index.join(peer, listing);
+        }
+    });
+    if run.interruption.has_come() {
+        log::info!("interrupted");
+    } else {
+        output::print_index(run, &index).map_err(Error::Output)?;
+    }
+    Ok(!answers.is_first_lost)
+}
+
+/// Downloads what the peers have, from each as soon as it has listed; whether all of it is here.
+fn download(run: &Run) -> bool {
+    let downloads = Downloads::new(run);
+    let ask = || {
+        let answers = listing::ask(run, &mut |listings| downloads.join(listings));
+        if !answers.has_names && !answers.is_first_lost && is_like_glob(run.options.pattern.as_str()) {
+            log::warn!("PATTERN is a regular expression, in which * repeats what stands before it; .* is anything");
+        }
+        downloads.complete();
+        !answers.is_first_lost
+    };
+    thread::scope(|scope| {
+        let asking = thread::Builder::new().name("listing".to_owned()).spawn_scoped(scope, ask);
+        // Where no thread is to be had, one comes after the other.
+        let asking = asking.map_err(|_| ask());
+        let is_here = downloads.run(run.options.jobs.into());
+        let is_first_heard = asking.map_or_else(identity, |thread| thread.join().expect("asking panics not"));
+        is_here && is_first_heard
+    })
 }
 
 /// Whether a pattern may well be meant as a glob: a star follows what one seldom repeats.

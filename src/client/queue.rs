@@ -3,7 +3,8 @@
 //! A name waits for no particular peer: when a job is free, the least busy peer that still has something to give gives
 //! it (the order of the peer list breaks ties), so a slow peer holds up only what nobody else has. Each source is asked
 //! at most once, unless what it gave found no room here, or connections broke and nobody else has the name: then those
-//! sources are asked again after a while, in which no job waits that has other work. A name stays under way until it is committed, so nothing is left
+//! sources are asked again after a while, in which no job waits that has other work. Listings may join
+//! at any time; until all have, no name is lost. A name stays under way until it is committed, so nothing is left
 //! only when every name has its outcome. Failures take no memory.
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 
 use crate::file_name::FileName;
 
-use super::index::{FileIndex, Joined};
+use super::{collector::PeerListing, index::FileIndex};
 
 /// The most calls at once to one peer: the original serves one at a time and lets five wait.
 pub(super) const MAX_CALLS_PER_PEER: usize = 4;
@@ -88,6 +89,8 @@ pub(super) struct DownloadQueue {
     /// Names for which there was no room; they get a second round, one by one, when nothing else is left.
     postponed: Vec<usize>,
     is_last_round: bool,
+    /// Whether all listings have joined.
+    is_complete: bool,
     /// Whether nothing more is to be downloaded.
     is_stopped: bool,
 }
@@ -146,32 +149,52 @@ struct Peer {
 }
 
 impl DownloadQueue {
-    /// Queues the names of an index that have no outcome already.
-    pub(super) fn new(index: FileIndex, peers: usize, outcome: impl Fn(&FileName) -> Option<Outcome>) -> Self {
-        let mut standings = Vec::new();
-        let mut peers = vec![Peer::default(); peers];
-        for Joined { peer, sources, .. } in index.listings() {
-            standings.resize(sources.end, Standing::NotAsked);
-            peers[*peer] = Peer { cursor: sources.start, sources: sources.clone(), ..Peer::default() };
-        }
-        let mut queue = Self {
-            states: (0..index.len()).map(|_| State::default()).collect(),
-            standings,
-            peers,
-            tally: Tally { open: index.len(), ..Tally::default() },
+    /// An empty queue, which the listings of this many peers may join.
+    pub(super) fn new(peers: usize) -> Self {
+        Self {
+            index: FileIndex::new(),
+            states: Vec::new(),
+            standings: Vec::new(),
+            peers: vec![Peer::default(); peers],
+            tally: Tally::default(),
             under_way: 0,
             delayed: VecDeque::new(),
             postponed: Vec::new(),
+            is_complete: false,
             is_last_round: false,
             is_stopped: false,
-            index,
-        };
-        for name in 0..queue.states.len() {
-            if let Some(outcome) = outcome(&queue.index.name(name)) {
-                queue.finish(name, outcome);
+        }
+    }
+
+    /// Adds listings; each new name may have an outcome already.
+    pub(super) fn join(&mut self, listings: Vec<PeerListing>, outcome: impl Fn(&FileName) -> Option<Outcome>) {
+        let known = self.index.len();
+        for PeerListing { peer, listing } in listings {
+            let sources = self.index.join(peer, listing);
+            self.standings.resize(sources.end, Standing::NotAsked);
+            self.peers[peer].cursor = sources.start;
+            self.peers[peer].sources = sources;
+        }
+        self.states.resize_with(self.index.len(), State::default);
+        self.tally.open += self.index.len() - known;
+        for name in known..self.index.len() {
+            if let Some(outcome) = outcome(&self.index.name(name)) {
+                self.finish(name, outcome);
             }
         }
-        queue
+    }
+
+    /// Ends the joining; the names that failed since nobody else lists them.
+    pub(super) fn complete(&mut self) -> Vec<FileName> {
+        self.is_complete = true;
+        let mut failed = Vec::new();
+        for name in 0..self.states.len() {
+            let is_exhausted = self.states[name].progress == Progress::Waiting && !self.has(name, Standing::NotAsked);
+            if is_exhausted && self.settle(name) == Some(Outcome::Failed) {
+                failed.push(self.index.name(name));
+            }
+        }
+        failed
     }
 
     /// How many names came to what.
@@ -198,7 +221,7 @@ impl DownloadQueue {
             if let Some(task) = self.take_waiting() {
                 return Next::Download(task);
             }
-            if self.under_way > 0 || !self.delayed.is_empty() {
+            if self.under_way > 0 || !self.delayed.is_empty() || !self.is_complete {
                 return Next::Wait(self.delayed.front().map(|retry| retry.due));
             }
             let Some(name) = self.postponed.pop() else { return Next::Done };
@@ -214,7 +237,9 @@ impl DownloadQueue {
         let mut least_calls = MAX_CALLS_PER_PEER;
         for peer in 0..self.peers.len() {
             let calls = self.peers[peer].calls;
-            if calls < least_calls && self.find_waiting(peer) {
+            // Whether what it alone has is lost is known only when all have listed.
+            let may_be_gone = !self.is_complete && self.peers[peer].unanswered >= MAX_UNANSWERED;
+            if calls < least_calls && !may_be_gone && self.find_waiting(peer) {
                 least_busy = Some(peer);
                 least_calls = calls;
             }
@@ -285,9 +310,9 @@ impl DownloadQueue {
         self.states[task.name].retries < MAX_RETRIES && others.all(|other| self.standings[other] != Standing::NotAsked)
     }
 
-    /// Gives up a peer that did not answer again and again: how many names nobody will give now.
+    /// Gives up a peer that did not answer again and again, if all have listed: how many names nobody will give now.
     pub(super) fn give_up_unanswering(&mut self, peer: usize) -> usize {
-        if self.peers[peer].unanswered < MAX_UNANSWERED {
+        if !self.is_complete || self.peers[peer].unanswered < MAX_UNANSWERED {
             return 0;
         }
         let mut lost = 0;
@@ -307,8 +332,8 @@ impl DownloadQueue {
         lost
     }
 
-    /// Decides what becomes of a name after a failure: it waits for another source, or for the time to ask again, or
-    /// it is lost.
+    /// Decides what becomes of a name after a failure: it waits for another source, for the time to ask again, or for
+    /// listings that are still to come, or it is lost.
     fn settle(&mut self, name: usize) -> Option<Outcome> {
         if self.has(name, Standing::NotAsked) {
             self.requeue(name);
@@ -318,6 +343,10 @@ impl DownloadQueue {
             self.states[name].retries += 1;
             self.set_progress(name, Progress::Delayed);
             self.delayed.push_back(Retry { due: Instant::now() + RETRY_DELAY, name });
+            return None;
+        }
+        if !self.is_complete {
+            self.set_progress(name, Progress::Waiting);
             return None;
         }
         let outcome = if self.states[name].is_file { Outcome::Failed } else { Outcome::Directory };
@@ -370,12 +399,16 @@ mod tests {
 
     /// A queue in which each peer holds the names of its row.
     fn queue(peers: &[&[usize]]) -> DownloadQueue {
-        let mut index = FileIndex::new();
-        for (peer, names) in peers.iter().enumerate() {
-            let names: Vec<String> = names.iter().map(|name| format!("{name:03}")).collect();
-            index.join(peer, listing(&names.iter().map(String::as_str).collect::<Vec<_>>()));
-        }
-        DownloadQueue::new(index, peers.len(), |_| None)
+        let mut queue = DownloadQueue::new(peers.len());
+        let numbered = peers.iter().enumerate();
+        queue.join(numbered.map(|(peer, names)| listing_of(peer, names)).collect(), |_| None);
+        assert_eq!(queue.complete(), []);
+        queue
+    }
+
+    fn listing_of(peer: usize, names: &[usize]) -> PeerListing {
+        let names: Vec<String> = names.iter().map(|name| format!("{name:03}")).collect();
+        PeerListing { peer, listing: listing(&names.iter().map(String::as_str).collect::<Vec<_>>()) }
     }
 
     fn take(queue: &mut DownloadQueue) -> Task {
@@ -416,14 +449,48 @@ mod tests {
 
     #[test]
     fn names_that_are_not_wanted_are_not_asked_for() {
-        let mut index = FileIndex::new();
-        index.join(0, listing(&["000", "001", "002"]));
         let outcome = |name: &FileName| (name.as_str() != "001").then_some(Outcome::AlreadyHere);
-        let mut queue = DownloadQueue::new(index, 1, outcome);
+        let mut queue = DownloadQueue::new(1);
+        queue.join(vec![listing_of(0, &[0, 1, 2])], outcome);
+        queue.complete();
         assert_eq!(queue.tally().open, 1);
         let task = expect(&mut queue, 1, 0);
         succeed(&mut queue, &task);
         assert_eq!(queue.next(Instant::now()), Next::Done);
+    }
+
+    #[test]
+    fn a_listing_that_joins_later_gives_what_others_did_not() {
+        let mut queue = DownloadQueue::new(2);
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None), "nobody has listed");
+        queue.join(vec![listing_of(0, &[0, 1])], |_| None);
+        for name in [0, 1] {
+            let task = expect(&mut queue, name, 0);
+            assert_eq!(refuse(&mut queue, &task), None, "others may have it");
+        }
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None));
+        queue.join(vec![listing_of(1, &[1, 2])], |_| None);
+        for name in [1, 2] {
+            let task = expect(&mut queue, name, 1);
+            succeed(&mut queue, &task);
+        }
+        assert_eq!((queue.next(Instant::now()), queue.tally().open), (Next::Wait(None), 1));
+        let lost: Vec<String> = queue.complete().iter().map(ToString::to_string).collect();
+        assert_eq!((lost, queue.next(Instant::now())), (vec!["000".to_owned()], Next::Done));
+    }
+
+    #[test]
+    fn a_peer_is_given_up_only_when_all_have_listed() {
+        let mut queue = DownloadQueue::new(2);
+        queue.join(vec![listing_of(0, &[0, 1, 2, 3])], |_| None);
+        for name in [0, 1] {
+            let task = expect(&mut queue, name, 0);
+            assert_eq!(ignore(&mut queue, &task), (None, 0));
+        }
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None), "it is asked no more");
+        queue.join(vec![listing_of(1, &[3])], |_| None);
+        assert_eq!((queue.complete().len(), queue.give_up_unanswering(0)), (2, 1));
+        expect(&mut queue, 3, 1);
     }
 
     #[test]
@@ -507,9 +574,9 @@ mod tests {
         let mut queue = queue(&[&[0, 1], &[0]]);
         let first = expect(&mut queue, 0, 0);
         assert_eq!(lose(&mut queue, &first), None);
+        let work = expect(&mut queue, 1, 0);
         let other = expect(&mut queue, 0, 1);
         assert_eq!(refuse(&mut queue, &other), None);
-        let work = expect(&mut queue, 1, 0);
         succeed(&mut queue, &work);
         for last in [None, Some(Outcome::Failed)] {
             let Next::Wait(Some(due)) = queue.next(Instant::now()) else { panic!("it is not asked for again") };

@@ -216,6 +216,28 @@ fn a_file_whose_connection_breaks_is_asked_for_again() {
 }
 
 #[test]
+fn names_that_come_later_join_and_nothing_is_lost_before() {
+    let gate = Arc::new(Gate::default());
+    let slow = FakePeer::new()
+        .on_names(Reply::names(["both", "late"]).behind(&gate))
+        .file("both", text("content"))
+        .file("late", text("content"))
+        .start();
+    let given = FakePeer::new();
+    let list = Reply::peers([given.url(), slow.url()]);
+    let given = given.on_peers(list).file("both", Reply::fault("what a pity")).file("first", text("content"));
+    let given = given.file("lost", Reply::fault("what a pity")).start();
+    let here = Dir::new();
+    let run = download(&here, given.url()).start();
+    given.wait_for_fetches(3);
+    eventually("the first file", PATIENCE, || (here.names() == ["first"]).then_some(()));
+    gate.open();
+    let told = ["'lost' is not here: nobody else has it", "3 files", "0 already here, 1 failed"];
+    let run = run.finish().ends(1, &["first", "both", "late"], &told);
+    assert!(!run.stderr.contains("'both' is not here"), "{run}");
+}
+
+#[test]
 fn a_name_that_several_list_is_fetched_once() {
     let names: Vec<String> = (0..20).map(|number| format!("file{number}")).collect();
     let [mut a, mut b, mut c] = [(); 3].map(|()| FakePeer::new());

@@ -571,9 +571,10 @@ fn a_gang_of_liars_does_not_fill_memory() {
     let run = download(&here, given.url()).pattern("^good$|x$").options(["--timeout", silence]).start();
     let peak = Peak::of(run.pid());
     given.wait_for_fetches(1);
+    liars.iter().for_each(FakePeer::wait_for_listing);
     run.signal(Signal::INT);
     let run = run.finish();
-    assert_eq!(run.code(), Some(130), "{run}");
+    assert!(matches!(run.code(), Some(0 | 130)), "where no listing of a liar found room, it may have ended\n{run}");
     let peak = peak.mib();
     eprintln!("a gang of {gang}: {peak} MiB");
     assert!(peak < MEMORY, "{peak} MiB");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Dir, FakePeer, Reply, download, full, serve};
+use crate::harness::{Dir, FakePeer, PATIENCE, Reply, download, eventually, full, serve};
 
 /// How much longer than the limit a call may take, beside the start of a process.
 const OVERRUN: f64 = 1.25;
@@ -53,6 +53,27 @@ fn a_server_that_is_stopped_costs_one_stall_timeout() {
         assert_in_time(begun, limit);
         server.signal(Signal::CONT);
     }
+}
+
+#[test]
+fn a_server_that_is_stopped_holds_up_no_file_of_another_but_the_end() {
+    let limit = Duration::from_secs(8);
+    let (here, shared, given) = (Dir::new(), Dir::new(), FakePeer::new());
+    let stopped = serve(&shared).start();
+    let list = Reply::peers([stopped.url(), given.url()]);
+    let given = given.on_peers(list).file("file", Reply::content("ab")).start();
+    stopped.signal(Signal::STOP);
+    let begun = Instant::now();
+    let run = download(&here, given.url()).options(["--timeout", "8"]).start();
+    let list_dir = Dir::new();
+    let list = download(&list_dir, given.url()).options(["--timeout", "8", "--list"]).start();
+    eventually("the file", PATIENCE, || (here.names() == ["file"]).then_some(()));
+    assert!(begun.elapsed() < limit / 2, "{:?}", begun.elapsed());
+    for run in [run, list] {
+        run.finish().ends(0, &["file"], &[stopped.url(), "silent for 8 s"]);
+        assert!(begun.elapsed() > limit, "{:?}", begun.elapsed());
+    }
+    stopped.signal(Signal::CONT);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    PASSWORD, PATIENCE, Value, proof,
+    PASSWORD, PATIENCE, Value, eventually, proof,
     reply::{Reply, Then},
 };
 use crate::support::parse_call;
@@ -50,6 +50,8 @@ struct State {
     called: Condvar,
     streams: Mutex<Vec<TcpStream>>,
     guests: Mutex<Vec<JoinHandle<()>>>,
+    /// How many listings are over, sent or not.
+    listings: AtomicUsize,
     stopped: AtomicBool,
     /// Connections open now, and calls being answered now; each with the most that there have been.
     connections: Tally,
@@ -184,6 +186,12 @@ impl FakePeer {
         fetches.map(|call| call.arg.text()).collect()
     }
 
+    /// Waits until a listing is over, whether its caller took it or hung up.
+    #[track_caller]
+    pub(crate) fn wait_for_listing(&self) {
+        eventually("the end of a listing", PATIENCE, || (self.state.listings.load(SeqCst) > 0).then_some(()));
+    }
+
     /// Waits until it has been asked for so many files.
     #[track_caller]
     pub(crate) fn wait_for_fetches(&self, count: usize) {
@@ -244,11 +252,12 @@ impl State {
         while let Some(call) = read_call(&mut reader) {
             count += 1;
             self.answering.enter();
-            let reply = answer(&call);
+            let (reply, is_listing) = (answer(&call), call.op == 1);
             self.calls.lock().unwrap().push(call);
             self.called.notify_all();
             let goes_on = self.deliver(stream, &reply);
             self.answering.leave();
+            self.listings.fetch_add(usize::from(is_listing), SeqCst);
             if !goes_on {
                 break;
             }
