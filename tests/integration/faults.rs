@@ -243,7 +243,7 @@ fn a_server_that_dies_costs_the_file_or_nothing() {
         let mut list = vec![given.url().to_owned(), dying.url().to_owned()];
         list.extend(has_another_holder.then(|| other.url().to_owned()));
         let given = given.on_peers(Reply::peers(list)).start();
-        let run = download(&here, given.url()).start();
+        let run = download(&here, given.url()).options(["-v"]).start();
         wait_for_partial(here.path());
         dying.stop(Signal::KILL, PATIENCE);
         let run = run.finish();
@@ -251,7 +251,8 @@ fn a_server_that_dies_costs_the_file_or_nothing() {
             run.ends(0, &["file"], &[]);
             assert_eq!(here.files().into_values().collect::<Vec<_>>(), [b"content"]);
         } else {
-            run.ends(1, &[], &["'file'", dying.url(), "after "]);
+            let told = ["'file'", dying.url(), "after ", "it is tried again in a second", "could not connect"];
+            run.ends(1, &[], &told);
             assert_eq!(here.names(), [""; 0]);
         }
     }
