@@ -28,7 +28,7 @@ const FAULT_CODE: i32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     /// Op 0: add these peers to your list, then tell me the whole list. What was no string is left out when a call is read.
-    Merge(Vec<String>),
+    ExchangePeers(Vec<String>),
     /// Op 1: list the names in which this regular expression is found.
     List(String),
     /// Op 2, and as in the original every other number: send the content of this file.
@@ -47,7 +47,7 @@ pub(crate) enum Rejection {
 /// Writes a call.
 pub(crate) fn write_call(proof: &str, op: &Op) -> Vec<u8> {
     let (op, arg) = match op {
-        Op::Merge(urls) => (0, Value::Array(urls.iter().map(|url| Value::from(&**url)).collect())),
+        Op::ExchangePeers(urls) => (0, Value::Array(urls.iter().map(|url| Value::from(&**url)).collect())),
         Op::List(pattern) => (1, Value::from(&**pattern)),
         Op::Fetch(name) => (2, Value::String(name.clone())),
     };
@@ -73,7 +73,7 @@ pub(crate) fn read_call(body: &[u8], verify: impl FnOnce(&str) -> bool) -> Resul
 
 fn parse(op: i32, arg: Value) -> Result<Op, Rejection> {
     match (op, arg) {
-        (0, Value::Array(urls)) => Ok(Op::Merge(urls.into_iter().filter_map(text).collect())),
+        (0, Value::Array(urls)) => Ok(Op::ExchangePeers(urls.into_iter().filter_map(text).collect())),
         (0, _) => Err(fault("op 0 takes an array of URLs")),
         (1, Value::String(pattern)) => {
             String::from_utf8(pattern).map(Op::List).map_err(|_| fault("the pattern is not UTF-8"))

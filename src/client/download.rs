@@ -202,13 +202,13 @@ impl<'a> Downloads<'a> {
         use ErrorKind::{FileTooLarge, InvalidFilename, InvalidInput, Other, QuotaExceeded, StorageFull};
         let name = &task.file_name;
         let is_want_of_space = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
-        if is_want_of_space && self.change(|queue| queue.postpone(task.name)) {
+        if is_want_of_space && self.change(|queue| queue.postpone(task.name_id)) {
             log::debug!("no room for '{name}': {}; it is tried once more at the end", reason(error));
             return;
         }
         let concerns_all = !is_want_of_space && !matches!(error.kind(), InvalidFilename | InvalidInput | Other);
         let was_stopped = self.change(|queue| {
-            queue.finish(task.name, Outcome::Failed);
+            queue.finish(task.name_id, Outcome::Failed);
             if concerns_all { queue.stop() } else { queue.is_stopped() }
         });
         if !was_stopped {
@@ -252,7 +252,7 @@ impl<'a> Downloads<'a> {
         for ((task, bytes), committed) in tasks.into_iter().zip(self.run.dir.commit_batch(files)) {
             match committed {
                 Ok(Committed::Saved) => {
-                    self.change(|queue| queue.finish(task.name, Outcome::Saved(bytes)));
+                    self.change(|queue| queue.finish(task.name_id, Outcome::Saved(bytes)));
                     saved.push(task.file_name);
                 }
                 Ok(Committed::AlreadyExists) => self.leave_alone(&task),
@@ -271,7 +271,7 @@ impl<'a> Downloads<'a> {
         } else if outcome.is_none() {
             log::error!("could not save '{name}': something had the name for a moment");
         }
-        self.change(|queue| queue.finish(task.name, outcome.unwrap_or(Outcome::Failed)));
+        self.change(|queue| queue.finish(task.name_id, outcome.unwrap_or(Outcome::Failed)));
     }
 
     /// Says what became of the names.
@@ -296,13 +296,13 @@ impl<'a> Downloads<'a> {
 }
 
 fn report_loss(name: &FileName) {
-    log::error!("'{name}' is not here: nobody else has it");
+    log::error!("'{name}' is not here: no peer could send it");
 }
 
 /// Reports that a peer is given up, if that costs files.
 fn report_gone_peer(peer: &PeerUrl, lost: usize) {
     if lost > 0 {
-        log::error!("gave up {peer}, which does not answer; only there: {}", format::count(lost, "file"));
+        log::error!("gave up {peer}, which does not answer; lost with it: {}", format::count(lost, "file"));
     }
 }
 

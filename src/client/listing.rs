@@ -53,7 +53,7 @@ type Join<'a> = &'a mut dyn FnMut(Vec<PeerListing>);
 pub(super) struct Answers {
     pub(super) has_names: bool,
     /// Whether the server that the user named gave no listing, or this side could not ask.
-    pub(super) is_first_lost: bool,
+    pub(super) has_failed: bool,
 }
 
 /// Asks all peers, and hands over what they list: all that is there when all have answered, or a little after the first
@@ -70,14 +70,14 @@ pub(super) fn ask(run: &Run, join: Join) -> Answers {
         ended: Arc::default(),
         is_anyone_silent: AtomicBool::new(false),
     };
-    let mut answers = Answers { has_names: calls.make(threads, join), is_first_lost: false };
+    let mut answers = Answers { has_names: calls.make(threads, join), has_failed: false };
     for (number, failure) in calls.collector.into_failures() {
         let peer = &run.peers[number];
         if run.interruption.has_come() {
             break;
         }
         if *peer == run.options.url || matches!(failure, CallError::Local(_)) {
-            answers.is_first_lost = true;
+            answers.has_failed = true;
             log::error!("could not list the files of {peer}: {failure}");
         } else {
             log::warn!("skipped {peer}: {failure}");

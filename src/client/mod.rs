@@ -95,7 +95,7 @@ fn list(run: &Run) -> Result<bool, Error> {
     } else {
         output::print_index(run, &index).map_err(Error::Output)?;
     }
-    Ok(!answers.is_first_lost)
+    Ok(!answers.has_failed)
 }
 
 /// Downloads what the peers have, from each as soon as it has listed; whether all of it is here.
@@ -103,11 +103,11 @@ fn download(run: &Run) -> bool {
     let downloads = Downloads::new(run);
     let ask = || {
         let answers = listing::ask(run, &mut |listings| downloads.join(listings));
-        if !answers.has_names && !answers.is_first_lost && is_like_glob(run.options.pattern.as_str()) {
+        if !answers.has_names && !answers.has_failed && is_like_glob(run.options.pattern.as_str()) {
             log::warn!("PATTERN is a regular expression, in which * repeats what stands before it; .* is anything");
         }
         downloads.complete();
-        !answers.is_first_lost
+        !answers.has_failed
     };
     thread::scope(|scope| {
         let asking = thread::Builder::new().name("listing".to_owned()).spawn_scoped(scope, ask);

@@ -39,7 +39,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Task {
     pub(super) file_name: FileName,
-    pub(super) name: usize,
+    pub(super) name_id: usize,
     pub(super) source: usize,
     pub(super) peer: usize,
 }
@@ -254,7 +254,7 @@ impl DownloadQueue {
         let source = self.peers[peer].cursor;
         let name = self.index.name_of(source);
         self.set_progress(name, Progress::UnderWay);
-        Some(Task { file_name: self.index.name(name), name, source, peer })
+        Some(Task { file_name: self.index.name(name), name_id: name, source, peer })
     }
 
     /// Moves the cursor of a peer to its first name that waits, if there is one.
@@ -305,14 +305,15 @@ impl DownloadQueue {
     pub(super) fn fail(&mut self, task: &Task, failure: SourceFailure) -> Option<Outcome> {
         let is_break = failure == SourceFailure::ConnectionLost;
         self.standings[task.source] = if is_break { Standing::Broken } else { Standing::Failed };
-        self.states[task.name].is_file |= failure != SourceFailure::Directory;
-        self.settle(task.name)
+        self.states[task.name_id].is_file |= failure != SourceFailure::Directory;
+        self.settle(task.name_id)
     }
 
     /// Whether a name is asked for again if the connection to this source, and no other, is lost.
     pub(super) fn will_retry(&self, task: &Task) -> bool {
-        let mut others = self.index.sources(task.name).filter(|source| *source != task.source);
-        self.states[task.name].retries < MAX_RETRIES && others.all(|other| self.standings[other] != Standing::NotAsked)
+        let mut others = self.index.sources(task.name_id).filter(|source| *source != task.source);
+        self.states[task.name_id].retries < MAX_RETRIES
+            && others.all(|other| self.standings[other] != Standing::NotAsked)
     }
 
     /// Gives up a peer that did not answer again and again, if all have listed: how many names nobody will give now.
@@ -432,7 +433,7 @@ mod tests {
 
     fn succeed(queue: &mut DownloadQueue, task: &Task) {
         queue.end_call(task.peer, true);
-        queue.finish(task.name, Outcome::Saved(1));
+        queue.finish(task.name_id, Outcome::Saved(1));
     }
 
     fn refuse(queue: &mut DownloadQueue, task: &Task) -> Option<Outcome> {
@@ -529,7 +530,7 @@ mod tests {
         let task = take(&mut queue);
         queue.end_call(task.peer, true);
         assert_eq!(queue.next(Instant::now()), Next::Wait(None));
-        queue.finish(task.name, Outcome::Saved(1));
+        queue.finish(task.name_id, Outcome::Saved(1));
         assert_eq!(queue.next(Instant::now()), Next::Done);
     }
 
@@ -549,7 +550,7 @@ mod tests {
         let mut remaining = Vec::new();
         while let Next::Download(task) = queue.next(Instant::now()) {
             queue.end_call(task.peer, true);
-            let is_directory = task.name == 0 || task.peer == 0;
+            let is_directory = task.name_id == 0 || task.peer == 0;
             let failure = if is_directory { SourceFailure::Directory } else { SourceFailure::Other };
             remaining.push(queue.fail(&task, failure));
         }
@@ -586,7 +587,7 @@ mod tests {
         for last in [None, Some(Outcome::Failed)] {
             let Next::Wait(Some(due)) = queue.next(Instant::now()) else { panic!("it is not asked for again") };
             let Next::Download(task) = queue.next(due) else { panic!("its time has come") };
-            assert_eq!((task.name, task.peer), (0, 0), "a refusal is final");
+            assert_eq!((task.name_id, task.peer), (0, 0), "a refusal is final");
             assert_eq!(lose(&mut queue, &task), last);
         }
         assert_eq!((queue.next(Instant::now()), queue.tally().open), (Next::Done, 0));
@@ -632,7 +633,7 @@ mod tests {
         let (first, second) = (expect(&mut queue, 0, 0), expect(&mut queue, 1, 1));
         for task in [&first, &second] {
             queue.end_call(task.peer, true);
-            assert!(queue.postpone(task.name));
+            assert!(queue.postpone(task.name_id));
         }
         let third = expect(&mut queue, 2, 0);
         assert_eq!(queue.next(Instant::now()), Next::Wait(None), "not before the others are done");
@@ -640,8 +641,8 @@ mod tests {
         let again = expect(&mut queue, 1, 0);
         assert_eq!(queue.next(Instant::now()), Next::Wait(None), "one at a time");
         queue.end_call(again.peer, true);
-        assert!(!queue.postpone(again.name), "there is no third round");
-        queue.finish(again.name, Outcome::Failed);
+        assert!(!queue.postpone(again.name_id), "there is no third round");
+        queue.finish(again.name_id, Outcome::Failed);
         let again = expect(&mut queue, 0, 0);
         succeed(&mut queue, &again);
         assert_eq!((queue.next(Instant::now()), queue.tally().open), (Next::Done, 0));

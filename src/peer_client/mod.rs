@@ -109,7 +109,7 @@ impl PeerClient {
         peer: &PeerUrl,
         peers: impl IntoIterator<Item = &'a PeerUrl>,
     ) -> Result<Vec<String>, CallError> {
-        let op = Op::Merge(peers.into_iter().map(|peer| peer.as_str().to_owned()).collect());
+        let op = Op::ExchangePeers(peers.into_iter().map(|peer| peer.as_str().to_owned()).collect());
         Ok(protocol::read_peers(self.post_for_list(peer, &op)?)?)
     }
 

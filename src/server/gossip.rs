@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashSet,
+    fmt::Display,
     io,
     sync::{
         Arc, Mutex,
@@ -16,19 +17,23 @@ use std::{
 };
 
 use crate::{
-    error::CallError, format, lock::lock, membership::Membership, peer::PeerUrl, peer_client::PeerClient,
-    server::handler::log_merge,
+    error::CallError,
+    format,
+    lock::lock,
+    membership::{Membership, MergeOutcome},
+    peer::PeerUrl,
+    peer_client::PeerClient,
 };
 
 /// The stack of a thread that makes one call: ureq and the XML reader need a small part of it.
 const STACK_BYTES: usize = 256 << 10;
 
 /// What wakes the gossip thread before the next call is due.
-pub(crate) enum News {
+pub(crate) enum Wake {
     /// The membership has changed: a call may be due earlier.
     Changed,
     /// The server stops.
-    Over,
+    Stop,
 }
 
 /// Starts the gossip thread. `started` is the zero of the membership's clock; what comes in through `receiver` wakes the
@@ -37,14 +42,14 @@ pub(crate) fn start(
     membership: Arc<Mutex<Membership>>,
     client: PeerClient,
     started: Instant,
-    sender: Sender<News>,
-    receiver: Receiver<News>,
+    sender: Sender<Wake>,
+    receiver: Receiver<Wake>,
 ) -> io::Result<()> {
     let gossip = Arc::new(Gossip {
         membership,
         client,
         started,
-        news: sender,
+        wake: sender,
         failing: Mutex::default(),
         has_joined: AtomicBool::new(false),
     });
@@ -57,7 +62,7 @@ struct Gossip {
     membership: Arc<Mutex<Membership>>,
     client: PeerClient,
     started: Instant,
-    news: Sender<News>,
+    wake: Sender<Wake>,
     /// Peers whose failure has been logged and that have not answered since.
     failing: Mutex<HashSet<PeerUrl>>,
     /// Whether any peer has answered yet.
@@ -66,7 +71,7 @@ struct Gossip {
 
 impl Gossip {
     /// Makes the calls that are due until the server stops.
-    fn run(self: &Arc<Self>, news: &Receiver<News>) {
+    fn run(self: &Arc<Self>, wake: &Receiver<Wake>) {
         loop {
             let due = lock(&self.membership).due(self.started.elapsed());
             for peer in &due {
@@ -74,9 +79,9 @@ impl Gossip {
             }
             let next = lock(&self.membership).next_due();
             let wait = next.map_or(Duration::MAX, |next| next.saturating_sub(self.started.elapsed()));
-            match news.recv_timeout(wait) {
-                Ok(News::Changed) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(News::Over) | Err(RecvTimeoutError::Disconnected) => return,
+            match wake.recv_timeout(wait) {
+                Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
@@ -99,7 +104,7 @@ impl Gossip {
             Err(error) => self.on_failure(peer, &error),
         }
         // Nobody receives it once the gossip thread has ended.
-        let _ = self.news.send(News::Changed);
+        let _ = self.wake.send(Wake::Changed);
     }
 
     fn on_response(&self, peer: &PeerUrl, urls: &[String]) {
@@ -112,7 +117,7 @@ impl Gossip {
         } else {
             log::debug!("{peer} knows {known}");
         }
-        log_merge(&outcome, peer);
+        log_new_peers(&outcome, peer);
     }
 
     /// Logs the first failure of a peer as a warning, and the others until it has answered again for debugging only.
@@ -123,5 +128,15 @@ impl Gossip {
         } else {
             log::debug!("could not exchange peers with {peer}, again: {error}");
         }
+    }
+}
+
+/// Logs which peers are new, and who sent them.
+pub(super) fn log_new_peers(outcome: &MergeOutcome, from: &dyn Display) {
+    for peer in &outcome.new {
+        log::info!("new peer {peer}, says {from}");
+    }
+    if outcome.ignored > 0 {
+        log::info!("ignored {} from {from}", format::count(outcome.ignored, "invalid peer URL"));
     }
 }

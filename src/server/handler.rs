@@ -4,13 +4,12 @@
 //! sends gets an answer; what is refused reveals neither a path nor a proof.
 
 use std::{
-    fmt::Display,
     io::{self, ErrorKind, Read, Write},
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{limits::LogLimit, transfer_log::TransferLog};
+use super::{gossip::log_new_peers, limits::LogLimit, transfer_log::TransferLog};
 use crate::{
     auth::Password,
     error::reason,
@@ -18,7 +17,7 @@ use crate::{
     file_name::FileName,
     format,
     lock::lock,
-    membership::{Membership, MergeOutcome},
+    membership::Membership,
     pattern::Pattern,
     peer::PeerUrl,
     protocol::{self, Op, Rejection},
@@ -82,7 +81,7 @@ impl Handler {
     pub(super) fn handle(&self, call: &[u8], accepts_raw: bool, caller: &str) -> Answer {
         let op = protocol::read_call(call, |proof| self.password.verify(proof, self.url.as_str()));
         let answer = match op {
-            Ok(Op::Merge(urls)) => Ok(self.merge(&urls, caller)),
+            Ok(Op::ExchangePeers(urls)) => Ok(self.exchange_peers(&urls, caller)),
             Ok(Op::List(pattern)) => self.list(&pattern, caller),
             Ok(Op::Fetch(name)) => self.fetch(&name, accepts_raw, caller),
             Err(Rejection::Proof) => {
@@ -97,12 +96,12 @@ impl Handler {
         })
     }
 
-    fn merge(&self, urls: &[String], caller: &str) -> Answer {
+    fn exchange_peers(&self, urls: &[String], caller: &str) -> Answer {
         let mut membership = lock(&self.membership);
         let outcome = membership.on_request(urls, self.started.elapsed());
         let answer = protocol::write_peers(membership.live_peers());
         drop(membership);
-        log_merge(&outcome, &caller);
+        log_new_peers(&outcome, &caller);
         (self.on_peers_received)();
         Answer::document(answer)
     }
@@ -187,16 +186,6 @@ fn since_last_time(skipped: u64) -> String {
 /// Whether a caller has asked for what was never shared, or is no longer there.
 fn is_callers_mistake(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::InvalidInput)
-}
-
-/// Logs which peers are new, and who sent them.
-pub(crate) fn log_merge(outcome: &MergeOutcome, from: &dyn Display) {
-    for peer in &outcome.new {
-        log::info!("new peer {peer}, says {from}");
-    }
-    if outcome.ignored > 0 {
-        log::info!("ignored {} from {from}", format::count(outcome.ignored, "invalid peer URL"));
-    }
 }
 
 /// A file that is being sent, for the log.

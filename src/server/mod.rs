@@ -54,7 +54,7 @@ use crate::{
     signals,
 };
 
-use gossip::News;
+use gossip::Wake;
 use handler::Handler;
 use limits::LogLimit;
 use listener::{Capacity, HttpServer, MIN_DESCRIPTORS, listen};
@@ -73,11 +73,11 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let dir = std::path::absolute(&common.dir).map_err(|cause| Error::Directory { path: common.dir, cause })?;
     let shared_dir = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
     let statistics = shared_dir.statistics();
-    let (news, newest) = mpsc::channel();
-    let (end, ended) = mpsc::channel();
+    let (wake, wake_receiver) = mpsc::channel();
+    let (stop, stopped) = mpsc::channel();
     signals::watch(move |_| {
         // A server that has not come so far as to wait for this ends after the grace.
-        let _ = end.send(());
+        let _ = stop.send(());
         0
     })
     .map_err(Error::Start)?;
@@ -89,7 +89,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let seed = fastrand::u64(..);
     let membership = Membership::new(url.clone(), peers, Some(announce), started.elapsed(), seed);
     let membership = Arc::new(Mutex::new(membership));
-    let peers_received = news.clone();
+    let peers_received = wake.clone();
     let transfer_log = Arc::new(TransferLog::default());
     let handler = Handler {
         url: url.clone(),
@@ -99,7 +99,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
         started,
         on_peers_received: Box::new(move || {
             // Nobody receives it before the gossip starts and after it has ended.
-            let _ = peers_received.send(News::Changed);
+            let _ = peers_received.send(Wake::Changed);
         }),
         auth_failure_log: LogLimit::default(),
         read_failure_log: LogLimit::default(),
@@ -120,11 +120,11 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     }
     // It calls each peer only now and then: a connection that is kept would only cost both sides.
     let client = PeerClient::new(password, common.timeout, 0);
-    gossip::start(membership, client.clone(), started, news.clone(), newest).map_err(Error::Start)?;
+    gossip::start(membership, client.clone(), started, wake.clone(), wake_receiver).map_err(Error::Start)?;
 
-    ended.recv().expect("the thread that waits for signals lives as long as the server");
+    stopped.recv().expect("the thread that waits for signals lives as long as the server");
     log::info!("stopped by a signal");
-    let _ = news.send(News::Over);
+    let _ = wake.send(Wake::Stop);
     client.shut_down();
     drop(http_server);
     transfer_log.log_now();

@@ -232,7 +232,7 @@ fn names_that_come_later_join_and_nothing_is_lost_before() {
     given.wait_for_fetches(3);
     eventually("the first file", PATIENCE, || (here.names() == ["first"]).then_some(()));
     gate.open();
-    let told = ["'lost' is not here: nobody else has it", "3 files", "0 already here, 1 failed"];
+    let told = ["'lost' is not here: no peer could send it", "3 files", "0 already here, 1 failed"];
     let run = run.finish().ends(1, &["first", "both", "late"], &told);
     assert!(!run.stderr.contains("'both' is not here"), "{run}");
 }

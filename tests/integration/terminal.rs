@@ -119,7 +119,7 @@ fn messages_and_names_stand_above_the_bars() {
     terminal.wait_for("bars", |look| look.row("half.bin").is_some() && look.row("1/4 files").is_some());
     late.open();
     let complaint = format!("tinyp2p: warning: could not fetch 'faulty.txt' from {}: fault: what a pity", peer.url());
-    let lost = "tinyp2p: 'faulty.txt' is not here: nobody else has it";
+    let lost = "tinyp2p: 'faulty.txt' is not here: no peer could send it";
     let look = terminal.wait_for("3 of 4 files", |look| look.row("3/4 files").is_some());
     let rows = look.rows();
     assert!(rows[rows.len() - 2].ends_with("  half.bin"), "{look}");

@@ -475,7 +475,7 @@ fn quiet_leaves_errors_and_warnings_and_verbose_adds_who_has_what() {
     };
     let verbose = fetch("-v");
     let mut expected = vec![
-        "tinyp2p: 'lost' is not here: nobody else has it",
+        "tinyp2p: 'lost' is not here: no peer could send it",
         "tinyp2p: 2 files, 3 B in T s (RATE), 0 already here, 1 failed",
         "tinyp2p: GIVEN has 2 matching files",
         "tinyp2p: OTHER has 2 matching files",
@@ -493,7 +493,7 @@ fn quiet_leaves_errors_and_warnings_and_verbose_adds_who_has_what() {
     assert_eq!(verbose, expected);
     let quiet = fetch("-q");
     let mut expected = vec![
-        "tinyp2p: 'lost' is not here: nobody else has it",
+        "tinyp2p: 'lost' is not here: no peer could send it",
         "tinyp2p: warning: could not fetch 'both' from GIVEN: fault: what a pity",
         "tinyp2p: warning: could not fetch 'lost' from GIVEN: fault: gone",
         "tinyp2p: warning: skipped DEAD: could not connect: connection refused",
