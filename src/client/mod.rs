@@ -6,9 +6,9 @@
 //! 2. `mod.rs`, `exchange_peers`: asks the given server for its peer list.
 //! 3. `listing.rs`, `ask`: asks all peers for what matches, each name checked by `Calls::check`, beside all that follows.
 //! 4. `collector.rs`, `ListingCollector::add`: collects the names, in bounded memory.
-//! 5. `index.rs`, `FileIndex::join`: one name for all who list it, as soon as a listing is whole.
+//! 5. `index.rs`, `FileIndex::join`: one name for all who list it, as soon as a listing is whole; `--list` ends here.
 //! 6. `queue.rs`, `DownloadQueue::next`: the next name, and the peer to ask for it.
-//! 7. `download.rs`, `Downloads::work`: a job calls that peer, by `PeerClient::download`.
+//! 7. `download.rs`, `Downloads::work`: a job calls that peer, by `PeerClient::download` in `peer_client/mod.rs`.
 //! 8. `spool.rs`, `SpooledDownload::write`: what comes goes into memory or into a partial file.
 //! 9. `download.rs`, `Downloads::commit`: `DownloadDir::commit_batch` syncs, names and syncs again.
 //! 10. `output.rs`, `print_names`: the name is printed.

@@ -6,13 +6,13 @@
 //!
 //! 1. `listener.rs`, `accept`: a connection, a slot in the table ([`connections`]), a thread;
 //! 2. `connection.rs`, `serve`: one request after another, each with its answer;
-//! 3. `request.rs`, `read_head`, `read_body`: whole, bounded, within the timeout, else a refusal;
+//! 3. `connection.rs`, `read_request`: by `read_head` and `read_body` of `request.rs`, whole, bounded, in time, or refused;
 //! 4. `connection.rs`, `answer`: waits for a permit if the request is large ([`limits`]);
-//! 5. `backend_pool.rs`, `BackendPool::call`: a spare backend or a new one;
+//! 5. `backend_pool.rs`, `BackendPool::call`: a spare backend, a new one, or the next that is free;
 //! 6. `backend.rs`, `Backend::call`: to `tiny_http` over its private socket and back, `route` by method and path;
 //! 7. `handler.rs`, `Handler::handle`: checks the proof; exchanges peers, lists, or opens a file of the `SharedDir`;
-//! 8. `response.rs`, `Response::write`: head and body of exact length, else a reset;
-//! 9. `connection.rs`, `serve`: the next request, or `linger` and the end.
+//! 8. `connection.rs`, `write_response`: by `Response::write`, head and body of exact length, else a reset;
+//! 9. `connection.rs`, `serve`: the next request, unless that answer was the last; then `linger` has ended it.
 
 mod activity;
 mod backend;
