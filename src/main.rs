@@ -18,6 +18,7 @@ mod handover;
 mod lock;
 mod logger;
 mod membership;
+mod pack;
 mod password;
 mod pattern;
 mod peer;
