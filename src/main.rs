@@ -17,6 +17,7 @@ mod format;
 mod lock;
 mod logger;
 mod membership;
+mod pack;
 mod password;
 mod pattern;
 mod peer;
