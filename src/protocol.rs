@@ -12,6 +12,9 @@ use crate::{
     xmlrpc::{self, Error, Fault, Value},
 };
 
+/// The media type of a file's own bytes, which our servers send to callers that accept it.
+pub(crate) const RAW_MEDIA_TYPE: &str = "application/octet-stream";
+
 /// The most bytes of a reply to op 0: ten times what [`MAX_PEERS`] of the longest URLs take.
 const MAX_PEERS_BYTES: u64 = 16 << 20;
 
@@ -21,8 +24,17 @@ const MAX_LISTING_BYTES: u64 = 64 << 20;
 /// The most names that are taken from one listing.
 const MAX_LISTING_NAMES: usize = 1_000_000;
 
-/// The code of every fault, as in the original.
+/// The most bytes of an index: those of a listing, and for each name its size, its age and two spaces.
+const MAX_INDEX_BYTES: u64 = MAX_LISTING_BYTES + 32 * MAX_LISTING_NAMES as u64;
+
+/// The most names in one call for a pack.
+pub(crate) const MAX_PACK_NAMES: usize = 1024;
+
+/// The code of nearly every fault, as in the original.
 const FAULT_CODE: i32 = 1;
+
+/// The code of the fault for a call of a form that we do not know, which tells callers to ask in another way.
+const UNKNOWN_FORM_CODE: i32 = 2;
 
 /// What a caller wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +43,22 @@ pub(crate) enum Op {
     ExchangePeers(Vec<String>),
     /// Op 1: list the names in which this regular expression is found.
     List(String),
+    /// Op 1 with an array of one regular expression: list the files in whose names it is found, with sizes and ages.
+    Index(String),
     /// Op 2, and as in the original every other number: send the content of this file.
     Fetch(Vec<u8>),
+    /// Op 4 with an array of at most [`MAX_PACK_NAMES`] names: send the content of these files in one answer.
+    Pack(Vec<Vec<u8>>),
+}
+
+/// A file in an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexEntry<N> {
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// The seconds since its content was last changed.
+    pub(crate) age: u64,
+    pub(crate) name: N,
 }
 
 /// Why a call is not carried out.
@@ -40,6 +66,8 @@ pub(crate) enum Op {
 pub(crate) enum Rejection {
     /// The proof is wrong; the reply is `false`.
     Proof,
+    /// The call has a form that newer peers may know; the text is for the caller.
+    UnknownForm(String),
     /// Anything else; the text is for the caller.
     Fault(String),
 }
@@ -49,7 +77,9 @@ pub(crate) fn write_call(proof: &str, op: &Op) -> Vec<u8> {
     let (op, arg) = match op {
         Op::ExchangePeers(urls) => (0, Value::Array(urls.iter().map(|url| Value::from(&**url)).collect())),
         Op::List(pattern) => (1, Value::from(&**pattern)),
+        Op::Index(pattern) => (1, Value::Array(vec![Value::from(&**pattern)])),
         Op::Fetch(name) => (2, Value::String(name.clone())),
+        Op::Pack(names) => (4, Value::Array(names.iter().cloned().map(Value::String).collect())),
     };
     xmlrpc::write_call("f", &[Value::from(proof), Value::Int(op), arg])
 }
@@ -75,12 +105,30 @@ fn parse(op: i32, arg: Value) -> Result<Op, Rejection> {
     match (op, arg) {
         (0, Value::Array(urls)) => Ok(Op::ExchangePeers(urls.into_iter().filter_map(text).collect())),
         (0, _) => Err(fault("op 0 takes an array of URLs")),
-        (1, Value::String(pattern)) => {
-            String::from_utf8(pattern).map(Op::List).map_err(|_| fault("the pattern is not UTF-8"))
-        }
+        (1, Value::String(pattern)) => parse_pattern(pattern).map(Op::List),
+        (1, Value::Array(patterns)) => match <[Value; 1]>::try_from(patterns) {
+            Ok([Value::String(pattern)]) => parse_pattern(pattern).map(Op::Index),
+            _ => Err(Rejection::UnknownForm("op 1 takes an array of one string, a regular expression".to_owned())),
+        },
         (1, _) => Err(fault("op 1 takes a string, a regular expression")),
+        (4, Value::Array(names)) if names.len() > MAX_PACK_NAMES => {
+            Err(Rejection::Fault(format!("op 4 takes at most {MAX_PACK_NAMES} names")))
+        }
+        (4, Value::Array(names)) => names.into_iter().map(parse_name).collect::<Result<_, _>>().map(Op::Pack),
         (_, Value::String(name)) => Ok(Op::Fetch(name)),
+        (_, Value::Array(_)) => Err(Rejection::UnknownForm("this op takes no array".to_owned())),
         (_, _) => Err(fault("op 2 takes a string, a file name")),
+    }
+}
+
+fn parse_pattern(pattern: Vec<u8>) -> Result<String, Rejection> {
+    String::from_utf8(pattern).map_err(|_| fault("the pattern is not UTF-8"))
+}
+
+fn parse_name(name: Value) -> Result<Vec<u8>, Rejection> {
+    match name {
+        Value::String(name) => Ok(name),
+        _ => Err(fault("op 4 takes an array of strings, file names")),
     }
 }
 
@@ -105,6 +153,11 @@ pub(crate) fn write_fault(text: &str) -> Vec<u8> {
     xmlrpc::write_fault(&Fault { code: FAULT_CODE, text: text.to_owned() })
 }
 
+/// Writes the reply to a call of a form that we do not know.
+pub(crate) fn write_unknown_form(text: &str) -> Vec<u8> {
+    xmlrpc::write_fault(&Fault { code: UNKNOWN_FORM_CODE, text: text.to_owned() })
+}
+
 /// Writes the reply to op 0.
 pub(crate) fn write_peers<'a>(peers: impl IntoIterator<Item = &'a PeerUrl>) -> Vec<u8> {
     xmlrpc::write_strings(1, peers.into_iter().map(PeerUrl::as_str))
@@ -113,6 +166,12 @@ pub(crate) fn write_peers<'a>(peers: impl IntoIterator<Item = &'a PeerUrl>) -> V
 /// Writes the reply to op 1: an array that holds the array of names.
 pub(crate) fn write_listing<'a>(names: impl IntoIterator<Item = &'a FileName>) -> Vec<u8> {
     xmlrpc::write_strings(2, names.into_iter().map(FileName::as_str))
+}
+
+/// Writes the reply to op 1 with an array: an array that holds the array of entries, `SIZE AGE NAME` each.
+pub(crate) fn write_index<'a>(entries: impl IntoIterator<Item = &'a IndexEntry<FileName>>) -> Vec<u8> {
+    let line = |entry: &IndexEntry<FileName>| format!("{} {} {}", entry.size, entry.age, entry.name.as_str());
+    xmlrpc::write_strings(2, entries.into_iter().map(line))
 }
 
 /// Reads the reply to op 0: its first [`MAX_PEERS`] texts, whether they are URLs or not.
@@ -143,6 +202,38 @@ pub(crate) fn read_listing<E: From<Error>>(
         }
         each(&bytes[..bytes.len().min(MAX_NAME_BYTES + 1)])
     })
+}
+
+/// Reads the reply to op 1 with an array and hands each entry over, with its name as in [`read_listing`]. A reply without
+/// entries, or with one of another form, is malformed: peers that know no index answer with such, too.
+pub(crate) fn read_index<E: From<Error>>(
+    reply: impl BufRead,
+    each: &mut dyn FnMut(IndexEntry<&[u8]>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut count = 0;
+    xmlrpc::read_strings(reply, 2, MAX_INDEX_BYTES, |bytes| {
+        count += 1;
+        if count > MAX_LISTING_NAMES {
+            return Err(Error::TooLarge(format!("{MAX_LISTING_NAMES} names; narrow the pattern")).into());
+        }
+        each(parse_entry(bytes).ok_or_else(no_index)?)
+    })?;
+    if count == 0 { Err(no_index().into()) } else { Ok(()) }
+}
+
+fn no_index() -> Error {
+    Error::Malformed("not an index".to_owned())
+}
+
+fn parse_entry(bytes: &[u8]) -> Option<IndexEntry<&[u8]>> {
+    let mut parts = bytes.splitn(3, |byte| *byte == b' ');
+    let mut number = || {
+        let digits = parts.next().filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
+        str::from_utf8(digits).ok()?.parse().ok()
+    };
+    let (size, age) = (number()?, number()?);
+    let name = parts.next().filter(|name| !name.is_empty())?;
+    Some(IndexEntry { size, age, name: &name[..name.len().min(MAX_NAME_BYTES + 1)] })
 }
 
 /// Reads the reply to op 2 into `sink`; returns the number of bytes of the file.

@@ -28,7 +28,7 @@ use crate::{
     fd_limit,
     file_name::FileName,
     peer::PeerUrl,
-    protocol::{self, Op},
+    protocol::{self, Op, RAW_MEDIA_TYPE},
     xmlrpc,
 };
 
@@ -52,9 +52,6 @@ const OUTPUT_BYTES: usize = 16 << 10;
 
 /// How much is copied at a time.
 const PIECE_BYTES: usize = 256 << 10;
-
-/// The media type of a file's own bytes, which our servers send to callers that accept it.
-const RAW: &str = "application/octet-stream";
 
 /// Where the content of a file goes.
 pub(crate) trait DownloadSink: Write {
@@ -142,7 +139,7 @@ impl PeerClient {
         if response.headers().contains_key(header::CONTENT_ENCODING) {
             return Err(CallError::Malformed("compressed, which was not asked for".to_owned()));
         }
-        let is_raw = header_text(&response, header::CONTENT_TYPE) == Some(RAW);
+        let is_raw = header_text(&response, header::CONTENT_TYPE) == Some(RAW_MEDIA_TYPE);
         // Not as ureq sees it, to which an empty body has no length.
         let length = header_text(&response, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let modified =

@@ -22,7 +22,7 @@ use socket2::SockRef;
 use tiny_http::{Method, Request, Server};
 
 use super::{
-    handler::Answer,
+    handler::{Accepts, Answer},
     private_socket::{PrivateDir, open_private_socket},
     request::Head,
     response::Response,
@@ -50,8 +50,8 @@ const END_OF_HEAD: &[u8] = b"\r\n";
 const WHAT_THIS_IS: &str =
     "this is a tinyp2p server, which takes POST only; call it with: tinyp2p PASSWORD client URL PATTERN";
 
-/// Answers one call: its body, whether the caller accepts `application/octet-stream`, and the caller's address.
-pub(super) type CallHandler = Box<dyn Fn(&[u8], bool, &str) -> Answer + Send + Sync>;
+/// Answers one call: its body, what the caller accepts, and the caller's address.
+pub(super) type CallHandler = Box<dyn Fn(&[u8], Accepts, &str) -> Answer + Send + Sync>;
 
 /// A `tiny_http` server and the only connection to it.
 pub(super) struct Backend {
@@ -90,7 +90,7 @@ impl Backend {
         handle: &CallHandler,
     ) -> io::Result<Response> {
         let request = self.begin(head, body)?;
-        self.answer(request, body, head.accepts_raw, address, handle)
+        self.answer(request, body, head.accepts, address, handle)
     }
 
     /// Sends the head and the first piece of the body of a request, and receives it.
@@ -124,7 +124,7 @@ impl Backend {
         &mut self,
         mut request: Request,
         body: &mut [u8],
-        accepts_raw: bool,
+        accepts: Accepts,
         address: IpAddr,
         handle: &CallHandler,
     ) -> io::Result<Response> {
@@ -133,7 +133,7 @@ impl Backend {
             let _ = self.stream.shutdown(Shutdown::Both);
             return Err(error);
         }
-        let mut response = route(&request, body, accepts_raw, address, handle);
+        let mut response = route(&request, body, accepts, address, handle);
         let mut writer = request.into_writer();
         writer.write_all(&[&response.head, END_OF_HEAD].concat())?;
         writer.flush()?;
@@ -193,11 +193,11 @@ impl Drop for Backend {
 }
 
 /// Answers a whole request.
-fn route(request: &Request, call: &[u8], accepts_raw: bool, address: IpAddr, handle: &CallHandler) -> Response {
+fn route(request: &Request, call: &[u8], accepts: Accepts, address: IpAddr, handle: &CallHandler) -> Response {
     match (request.method(), request.url()) {
         (Method::Post, "/RPC2" | "/") => {
             // A panic has been reported by its hook.
-            match catch_unwind(AssertUnwindSafe(|| handle(call, accepts_raw, &address.to_string()))) {
+            match catch_unwind(AssertUnwindSafe(|| handle(call, accepts, &address.to_string()))) {
                 Ok(answer) => Response::new("200 OK", "", answer),
                 Err(_) => Response::text("500 Internal Server Error", "", "the server failed in answering this call"),
             }
@@ -212,9 +212,9 @@ mod tests {
     use super::*;
 
     fn toy() -> CallHandler {
-        Box::new(|call, octets, caller| match call {
+        Box::new(|call, accepts, caller| match call {
             b"panic" => std::panic::resume_unwind(Box::new("as wanted")),
-            _ => Answer::document(format!("{} {octets} {caller}", String::from_utf8_lossy(call)).into_bytes()),
+            _ => Answer::document(format!("{} {} {caller}", String::from_utf8_lossy(call), accepts.raw).into_bytes()),
         })
     }
 
@@ -225,7 +225,8 @@ mod tests {
             length,
             closes: false,
             expects_continue: false,
-            accepts_raw: true,
+            is_http_1_0: false,
+            accepts: Accepts { raw: true, pack: false },
         }
     }
 
@@ -234,7 +235,7 @@ mod tests {
         let mut body = call.as_bytes().to_vec();
         let response = backend.call(&head("/", body.len()), &mut body, IpAddr::from([10, 0, 0, 1]), &toy())?;
         let mut bytes = Vec::new();
-        response.write(&mut bytes, false, false)?;
+        response.write(&mut bytes, false, false, false)?;
         Ok(String::from_utf8(bytes).unwrap())
     }
 
@@ -278,7 +279,7 @@ mod tests {
             let mut backend = Backend::open().unwrap();
             let request = backend.begin(&head("/", body.len()), &body).unwrap();
             backend.stream.shutdown(how).unwrap();
-            let answer = backend.answer(request, &mut body, true, IpAddr::from([10, 0, 0, 1]), &toy());
+            let answer = backend.answer(request, &mut body, Accepts::default(), IpAddr::from([10, 0, 0, 1]), &toy());
             assert!(answer.is_err(), "{how:?}");
         }
         // Its head has come, and nobody receives it.

@@ -71,6 +71,7 @@ pub(super) fn serve(connection: &Connection, state: &ServerState, is_full: impl 
         };
         connection.enter(Phase::Working);
         let head_only = request.head.method == "HEAD";
+        let is_http_1_0 = request.head.is_http_1_0;
         let asked_to_close = request.head.closes;
         let response = match answer(request, connection.address, state) {
             Ok(response) => response,
@@ -80,7 +81,7 @@ pub(super) fn serve(connection: &Connection, state: &ServerState, is_full: impl 
             }
         };
         let closes = asked_to_close || is_full();
-        if !connection.write_response(response, closes, head_only) {
+        if !connection.write_response(response, closes, head_only, is_http_1_0) {
             return;
         }
     }
@@ -172,10 +173,10 @@ impl Connection {
     }
 
     /// Writes an answer. Returns whether another request may come.
-    fn write_response(&self, response: Response, closes: bool, head_only: bool) -> bool {
+    fn write_response(&self, response: Response, closes: bool, head_only: bool, is_http_1_0: bool) -> bool {
         self.enter(Phase::Writing);
         let mut stream = self;
-        match response.write(&mut stream, closes, head_only) {
+        match response.write(&mut stream, closes, head_only, is_http_1_0) {
             Ok(()) if closes => self.linger(),
             Ok(()) => return true,
             Err(error) => {
@@ -189,7 +190,7 @@ impl Connection {
     /// Answers what is not served further, and ends the connection.
     fn refuse(&self, refusal: Refusal) {
         log::debug!("refused a request of {}: {}: {}", self.address, refusal.status, refusal.text);
-        self.write_response(Response::text(refusal.status, "", refusal.text), true, false);
+        self.write_response(Response::text(refusal.status, "", refusal.text), true, false, false);
     }
 
     /// Makes the end of the connection a reset, so that no caller takes what it has for the whole.

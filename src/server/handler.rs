@@ -4,7 +4,7 @@
 //! sends gets an answer; what is refused reveals neither a path nor a proof.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, BufWriter, ErrorKind, Read, Write},
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
@@ -18,9 +18,10 @@ use crate::{
     format,
     lock::lock,
     membership::Membership,
+    pack::{self, PackWriter},
     pattern::Pattern,
     peer::PeerUrl,
-    protocol::{self, Op, Rejection},
+    protocol::{self, Op, RAW_MEDIA_TYPE, Rejection},
     shared_dir::{SharedDir, SharedFile},
     xmlrpc::Content,
 };
@@ -32,6 +33,18 @@ const READ_BYTES: usize = 256 << 10;
 /// busy for long.
 const MAX_SEARCH_TIME: Duration = Duration::from_secs(10);
 
+/// What of a pack is written at a time, in bytes.
+const PACK_PIECE_BYTES: usize = 64 << 10;
+
+/// What a caller takes beside XML.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Accepts {
+    /// A file's own bytes.
+    pub(super) raw: bool,
+    /// A tar archive.
+    pub(super) pack: bool,
+}
+
 /// Writes a body: exactly the announced number of bytes, or it fails. Pieces of 256 KiB keep it fast.
 pub(super) type Body = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
@@ -39,8 +52,8 @@ pub(super) type Body = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 pub(super) struct Answer {
     /// Its kind, as HTTP calls it.
     pub(super) content_type: &'static str,
-    /// How many bytes the body writes.
-    pub(super) length: u64,
+    /// How many bytes the body writes, where that is known beforehand.
+    pub(super) length: Option<u64>,
     /// Which state of a file the body is, if it is one.
     pub(super) file: Option<FileState>,
     pub(super) body: Body,
@@ -55,7 +68,7 @@ pub(super) struct FileState {
 impl Answer {
     /// A whole document.
     pub(super) fn document(bytes: Vec<u8>) -> Self {
-        let length = bytes.len() as u64;
+        let length = Some(bytes.len() as u64);
         Self { content_type: "text/xml", length, file: None, body: Box::new(move |to| to.write_all(&bytes)) }
     }
 }
@@ -65,7 +78,7 @@ pub(super) struct Handler {
     /// How the server calls itself: proofs are made for it.
     pub(super) url: PeerUrl,
     pub(super) password: Password,
-    pub(super) shared_dir: SharedDir,
+    pub(super) shared_dir: Arc<SharedDir>,
     pub(super) membership: Arc<Mutex<Membership>>,
     /// The zero of the membership's clock.
     pub(super) started: Instant,
@@ -77,13 +90,21 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    /// Answers one call. `accepts_raw`: the caller takes a file's own bytes in place of XML. `caller` is its address.
-    pub(super) fn handle(&self, call: &[u8], accepts_raw: bool, caller: &str) -> Answer {
+    /// Answers one call. `caller` is its address.
+    pub(super) fn handle(&self, call: &[u8], accepts: Accepts, caller: &str) -> Answer {
         let op = protocol::read_call(call, |proof| self.password.verify(proof, self.url.as_str()));
         let answer = match op {
             Ok(Op::ExchangePeers(urls)) => Ok(self.exchange_peers(&urls, caller)),
-            Ok(Op::List(pattern)) => self.list(&pattern, caller),
-            Ok(Op::Fetch(name)) => self.fetch(&name, accepts_raw, caller),
+            Ok(Op::List(pattern)) => {
+                self.search(&pattern, caller, SharedDir::list, |names| protocol::write_listing(names))
+            }
+            Ok(Op::Index(pattern)) => {
+                self.search(&pattern, caller, SharedDir::index, |entries| protocol::write_index(entries))
+            }
+            Ok(Op::Fetch(name)) => self.fetch(&name, accepts.raw, caller),
+            Ok(Op::Pack(names)) if accepts.pack => Ok(self.pack(names, caller)),
+            Ok(Op::Pack(_)) => Err(format!("op 4 needs the header Accept: {}", pack::MEDIA_TYPE)),
+            Err(Rejection::UnknownForm(text)) => return Answer::document(protocol::write_unknown_form(&text)),
             Err(Rejection::Proof) => {
                 self.log_auth_failure(caller);
                 return Answer::document(protocol::write_refusal());
@@ -106,23 +127,28 @@ impl Handler {
         Answer::document(answer)
     }
 
-    fn list(&self, pattern: &str, caller: &str) -> Result<Answer, String> {
+    /// Answers with the shared files in whose names a pattern is found: with what `list` makes and `write` writes.
+    fn search<T>(
+        &self,
+        pattern: &str,
+        caller: &str,
+        list: impl FnOnce(&SharedDir, &dyn Fn(&str) -> bool) -> io::Result<Vec<T>>,
+        write: impl FnOnce(&[T]) -> Vec<u8>,
+    ) -> Result<Answer, String> {
         let escaped = Escaped(pattern);
         let pattern = Pattern::new(pattern).map_err(|error| format!("could not use the pattern: {error}"))?;
         let began = Instant::now();
-        let names = self
-            .shared_dir
-            .list(&|name| began.elapsed() < MAX_SEARCH_TIME && pattern.is_found_in(name))
-            .map_err(|error| {
-                let text = format!("could not list the directory: {}", reason(&error));
-                self.log_read_failure(&text, caller);
-                text
-            })?;
+        let is_wanted = |name: &str| began.elapsed() < MAX_SEARCH_TIME && pattern.is_found_in(name);
+        let found = list(&self.shared_dir, &is_wanted).map_err(|error| {
+            let text = format!("could not list the directory: {}", reason(&error));
+            self.log_read_failure(&text, caller);
+            text
+        })?;
         if began.elapsed() >= MAX_SEARCH_TIME {
             return Err("the listing took too long; a simpler pattern may be quicker".to_owned());
         }
-        log::debug!("listed for {caller} what matches '{escaped}': {}", format::count(names.len(), "file"));
-        Ok(Answer::document(protocol::write_listing(&names)))
+        log::debug!("listed for {caller} what matches '{escaped}': {}", format::count(found.len(), "file"));
+        Ok(Answer::document(write(&found)))
     }
 
     fn fetch(&self, name: &[u8], accepts_raw: bool, caller: &str) -> Result<Answer, String> {
@@ -145,8 +171,8 @@ impl Handler {
         };
         if accepts_raw {
             return Ok(Answer {
-                content_type: "application/octet-stream",
-                length: file.size(),
+                content_type: RAW_MEDIA_TYPE,
+                length: Some(file.size()),
                 file: Some(FileState { version: file.version(), modified: file.modified() }),
                 body: Box::new(move |out| transfer.log(copy(&mut file, out))),
             });
@@ -156,10 +182,34 @@ impl Handler {
         file.rewind().map_err(|error| fault(&error))?;
         Ok(Answer {
             content_type: "text/xml",
-            length: content.length(),
+            length: Some(content.length()),
             file: None,
             body: Box::new(move |out| transfer.log(content.write(&mut file, out))),
         })
+    }
+
+    /// Answers with the files of these names that can be opened and are small enough, each opened when its turn comes.
+    fn pack(&self, names: Vec<Vec<u8>>, caller: &str) -> Answer {
+        let (shared_dir, log, caller) =
+            (Arc::clone(&self.shared_dir), Arc::clone(&self.transfer_log), caller.to_owned());
+        let write = move |out: &mut dyn Write| {
+            let mut pack = PackWriter::new(BufWriter::with_capacity(PACK_PIECE_BYTES, out));
+            for name in names.iter().filter_map(|name| FileName::from_bytes(name).ok()) {
+                let began = Instant::now();
+                let Ok(mut file) = shared_dir.open_file(&name) else { continue };
+                let size = file.size();
+                if size > pack::MAX_FILE_BYTES {
+                    continue;
+                }
+                let modified = file.modified();
+                pack.append(name.as_str(), size, modified, &mut file).inspect_err(|error| {
+                    log::warn!("could not send '{name}' to {caller}: {}", reason(error));
+                })?;
+                log.add(name, size, caller.clone(), began);
+            }
+            pack.finish()?.flush()
+        };
+        Answer { content_type: pack::MEDIA_TYPE, length: None, file: None, body: Box::new(write) }
     }
 
     /// Logs that something shared cannot be read.

@@ -94,7 +94,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let handler = Handler {
         url: url.clone(),
         password: password.clone(),
-        shared_dir,
+        shared_dir: Arc::new(shared_dir),
         membership: Arc::clone(&membership),
         started,
         on_peers_received: Box::new(move || {
@@ -109,7 +109,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     remove_stale_private_dirs();
     check_private_socket().map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })?;
     let capacity = Capacity::within(limit);
-    let handle = Box::new(move |call: &[u8], accepts_raw, caller: &str| handler.handle(call, accepts_raw, caller));
+    let handle = Box::new(move |call: &[u8], accepts, caller: &str| handler.handle(call, accepts, caller));
     let http_server = HttpServer::start(listeners, handle, common.timeout, capacity).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
     let _ = writeln!(io::stdout(), "{url}").and_then(|()| io::stdout().flush());

@@ -5,7 +5,11 @@
 
 use std::io::{self, Read};
 
-use super::limits::{MemoryBudget, MemoryPermit};
+use super::{
+    handler::Accepts,
+    limits::{MemoryBudget, MemoryPermit},
+};
+use crate::{pack, protocol::RAW_MEDIA_TYPE};
 
 /// The longest head in bytes; what any client sends is below 1 KiB.
 const MAX_HEAD_BYTES: usize = 16 << 10;
@@ -81,8 +85,9 @@ pub(super) struct Head {
     pub(super) closes: bool,
     /// The caller waits for `100 Continue`.
     pub(super) expects_continue: bool,
-    /// The caller accepts `application/octet-stream`.
-    pub(super) accepts_raw: bool,
+    /// The caller knows no chunks.
+    pub(super) is_http_1_0: bool,
+    pub(super) accepts: Accepts,
 }
 
 /// Reads a head. `unread` is what has arrived and was not used; what follows the head is left in it.
@@ -135,7 +140,8 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, RequestError> {
         length: 0,
         closes: version == 0,
         expects_continue: false,
-        accepts_raw: false,
+        is_http_1_0: version == 0,
+        accepts: Accepts::default(),
     };
     let mut length = None;
     for header in request.headers.iter() {
@@ -155,7 +161,8 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, RequestError> {
         } else if is("Connection") {
             head.closes |= list_elements(header.value).any(|option| option.eq_ignore_ascii_case(b"close"));
         } else if is("Accept") {
-            head.accepts_raw |= list_elements(header.value).any(names_octets);
+            head.accepts.raw |= list_elements(header.value).any(|range| names_media(range, RAW_MEDIA_TYPE));
+            head.accepts.pack |= list_elements(header.value).any(|range| names_media(range, pack::MEDIA_TYPE));
         }
     }
     head.length = match length {
@@ -189,10 +196,10 @@ fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Whether a media range is `application/octet-stream` itself and not refused with a quality of zero.
-fn names_octets(range: &[u8]) -> bool {
+/// Whether a media range is this type itself and not refused with a quality of zero.
+fn names_media(range: &[u8], media_type: &str) -> bool {
     let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/octet-stream"))
+    parts.next().is_some_and(|media| media.eq_ignore_ascii_case(media_type.as_bytes()))
         && !parts.any(|parameter| {
             let quality = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="));
             quality.is_some_and(|quality| quality.iter().all(|byte| b"0.".contains(byte)))
@@ -274,7 +281,8 @@ mod tests {
             length: 3,
             closes: true,
             expects_continue: true,
-            accepts_raw: true,
+            is_http_1_0: false,
+            accepts: Accepts { raw: true, pack: false },
         };
         assert_eq!(head, expected);
         assert_eq!((&*body, &*rest), (&b"abc"[..], &b"GET"[..]));
@@ -362,7 +370,7 @@ mod tests {
             ("", false),
         ] {
             let bytes = format!("POST / HTTP/1.0\r\nContent-Length: 0\r\nAccept: {accept}\r\n\r\n");
-            assert_eq!(read(bytes.as_bytes(), &[100]).unwrap().0.accepts_raw, accepts, "{accept}");
+            assert_eq!(read(bytes.as_bytes(), &[100]).unwrap().0.accepts.raw, accepts, "{accept}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Writes one answer: a head, and a body of exactly the announced length.
+//! Writes one answer: a head, and a body of exactly the announced length, or in chunks where none is announced.
 //!
 //! A body that fails, panics, or writes another number of bytes than was announced is an error, after which the caller
 //! resets the connection: nothing is padded, and nothing that is cut looks whole.
@@ -19,8 +19,8 @@ const FIRST_WRITE_BYTES: usize = 16 << 10;
 pub(super) struct Response {
     /// The status line and the headers, without the blank line at their end.
     pub(super) head: Vec<u8>,
-    /// The length of the body in bytes.
-    length: u64,
+    /// The length of the body in bytes, where it is known.
+    length: Option<u64>,
     body: Body,
 }
 
@@ -29,31 +29,80 @@ impl Response {
     pub(super) fn new(status: &str, headers: &str, answer: Answer) -> Self {
         let Answer { content_type, length, file, body } = answer;
         let validators = file.map(|file| validators(&file, SystemTime::now())).unwrap_or_default();
-        let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{validators}{headers}"
-        );
+        let length_line = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{length_line}{validators}{headers}");
         Self { head: head.into_bytes(), length, body }
     }
 
     /// An answer in one line of plain text.
     pub(super) fn text(status: &str, headers: &str, text: &'static str) -> Self {
         let body = move |to: &mut dyn Write| to.write_all(format!("{text}\n").as_bytes());
-        let length = text.len() as u64 + 1;
+        let length = Some(text.len() as u64 + 1);
         Self::new(status, headers, Answer { content_type: "text/plain", length, file: None, body: Box::new(body) })
     }
 
-    /// Writes it. `closes` announces the end of the connection; after a request for the head alone no body follows.
-    pub(super) fn write(self, to: &mut dyn Write, closes: bool, head_only: bool) -> io::Result<()> {
+    /// Writes it. `closes` announces the end of the connection; after a request for the head alone no body follows. A
+    /// body of unknown length goes in chunks, to a caller of HTTP/1.0 as it is, until the connection ends.
+    pub(super) fn write(self, to: &mut dyn Write, closes: bool, head_only: bool, is_http_1_0: bool) -> io::Result<()> {
         let Self { mut head, length, body } = self;
+        let is_chunked = length.is_none() && !is_http_1_0;
+        if is_chunked {
+            head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
         head.extend_from_slice(if closes { b"Connection: close\r\n\r\n" } else { b"\r\n" });
         if head_only {
             return to.write_all(&head);
         }
-        let mut writer = ExactWriter { to, head, missing: length };
-        // A panic has been reported by its hook.
-        catch_unwind(AssertUnwindSafe(|| body(&mut writer)))
-            .unwrap_or_else(|_| Err(io::Error::other("the body panicked")))?;
-        writer.finish()
+        if let Some(length) = length {
+            let mut writer = ExactWriter { to, head, missing: length };
+            write_body(body, &mut writer)?;
+            return writer.finish();
+        }
+        if is_chunked {
+            let mut writer = ChunkWriter { to, buffer: head };
+            write_body(body, &mut writer)?;
+            return writer.finish();
+        }
+        to.write_all(&head)?;
+        write_body(body, to)
+    }
+}
+
+fn write_body(body: Body, to: &mut dyn Write) -> io::Result<()> {
+    // A panic has been reported by its hook.
+    catch_unwind(AssertUnwindSafe(|| body(to))).unwrap_or_else(|_| Err(io::Error::other("the body panicked")))
+}
+
+/// Writes each piece of a body as a chunk, each in one write.
+struct ChunkWriter<'a> {
+    to: &'a mut dyn Write,
+    /// What goes before the next chunk: at first the head.
+    buffer: Vec<u8>,
+}
+
+impl ChunkWriter<'_> {
+    /// Writes the chunk that ends the body.
+    fn finish(mut self) -> io::Result<()> {
+        self.buffer.extend_from_slice(b"0\r\n\r\n");
+        self.to.write_all(&self.buffer)
+    }
+}
+
+impl Write for ChunkWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // An empty chunk would be the last.
+        if !bytes.is_empty() {
+            self.buffer.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+            self.buffer.extend_from_slice(bytes);
+            self.buffer.extend_from_slice(b"\r\n");
+            self.to.write_all(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

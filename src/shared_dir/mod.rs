@@ -15,9 +15,13 @@ use std::{
     ffi::OsString,
     fs::{self, DirEntry, Metadata},
     io::{self, ErrorKind},
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     sync::Mutex,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::{Access, access};
@@ -26,6 +30,7 @@ pub(crate) use self::file::SharedFile;
 use crate::{
     file_name::{FileName, InvalidFileName},
     lock::lock,
+    protocol::IndexEntry,
 };
 
 /// How many unreadable files are remembered from failed openings: where nothing can be opened, callers may name
@@ -69,6 +74,28 @@ impl SharedDir {
     /// Lists the names of the shared files that are `wanted`, sorted.
     pub(crate) fn list(&self, wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<FileName>> {
         let mut names = Vec::new();
+        self.scan(wanted, &mut |name, _| names.push(name))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Lists the shared files that are `wanted`, sorted by name, with their sizes and ages. Unlike [`list`](Self::list)
+    /// it reads the metadata of each.
+    pub(crate) fn index(&self, wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<IndexEntry<FileName>>> {
+        let now = SystemTime::now();
+        let mut entries = Vec::new();
+        self.scan(wanted, &mut |name, entry| {
+            // What vanished meanwhile is shared no more.
+            if let Ok(metadata) = metadata(entry) {
+                entries.push(IndexEntry { size: metadata.len(), age: age(&metadata, now), name });
+            }
+        })?;
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(entries)
+    }
+
+    /// Hands over the shared files that are `wanted`, in the order of the directory.
+    fn scan(&self, wanted: &dyn Fn(&str) -> bool, each: &mut dyn FnMut(FileName, &DirEntry)) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             if let Ok(name) = FileName::from_bytes(entry.file_name().as_bytes())
@@ -76,11 +103,10 @@ impl SharedDir {
                 && is_shareable(&entry)
                 && !self.is_known_unreadable(&name)
             {
-                names.push(name);
+                each(name, &entry);
             }
         }
-        names.sort_unstable();
-        Ok(names)
+        Ok(())
     }
 
     /// Opens a shared file; see [`SharedFile`] for what its reader may rely on.
@@ -154,6 +180,17 @@ impl SharedDir {
         let mode = metadata.permissions().mode();
         mode & READ_BITS == READ_BITS || access(self.path_of(name), Access::READ_OK).is_ok()
     }
+}
+
+/// The seconds since the content of a file was last changed: by its modification time, or where that lies ahead by the
+/// time of its last status change.
+fn age(metadata: &Metadata, now: SystemTime) -> u64 {
+    let modified = metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
+    let status_changed = || {
+        let since = Duration::new(u64::try_from(metadata.ctime()).ok()?, 0);
+        now.duration_since(UNIX_EPOCH.checked_add(since)?).ok()
+    };
+    modified.or_else(status_changed).map_or(0, |age| age.as_secs())
 }
 
 /// Whether an entry is a regular file or a symbolic link to one. Most file systems tell without reading its metadata.

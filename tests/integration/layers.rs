@@ -40,6 +40,7 @@ const ROOMS: &[Room] = &[
     (2, "logger", &["humantime"]),
     (2, "format", &[]),
     (1, "protocol", &[]),
+    (1, "pack", &["tar"]),
     (1, "xmlrpc", &["quick_xml", "base64_simd", "memchr"]),
     (1, "pattern", &["regex", "regex_syntax"]),
     (0, "address", &[]),

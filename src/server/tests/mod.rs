@@ -45,13 +45,13 @@ fn stream(length: u64) -> Answer {
         }
         Ok(())
     };
-    Answer { content_type: "text/xml", length, file: None, body: Box::new(body) }
+    Answer { content_type: "text/xml", length: Some(length), file: None, body: Box::new(body) }
 }
 
 /// Answers by what the call says: `stream N`, `message N`, `short N`, `long N`, `fail N`, `block N`, `panic`,
 /// `who`, or an echo.
 fn toy() -> CallHandler {
-    Box::new(|call, octets, address| {
+    Box::new(|call, accepts, address| {
         let text = String::from_utf8_lossy(call);
         let (word, number) = text.split_once(' ').unwrap_or((&text, ""));
         let number = number.parse::<u64>().unwrap_or_default();
@@ -62,7 +62,7 @@ fn toy() -> CallHandler {
                 let what = word.to_owned();
                 Answer {
                     content_type: "text/xml",
-                    length: number,
+                    length: Some(number),
                     file: None,
                     body: Box::new(move |to| {
                         let half = usize::try_from(number / 2).unwrap();
@@ -82,7 +82,7 @@ fn toy() -> CallHandler {
                 Answer::document(Vec::new())
             }
             "panic" => std::panic::resume_unwind(Box::new("as wanted")),
-            "who" => Answer::document(format!("{address} {octets}").into_bytes()),
+            "who" => Answer::document(format!("{address} {}", accepts.raw).into_bytes()),
             _ => Answer::document(call.to_vec()),
         }
     })
