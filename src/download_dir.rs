@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::fs::{AtFlags, FileType, statat};
+use rustix::fs::{AtFlags, FileType, fstatvfs, statat};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
@@ -94,6 +94,12 @@ impl DownloadDir {
         fs::read_dir(path)?;
         let handle = File::open(path)?;
         Ok(Self { path: std::path::absolute(path)?, handle, link_method: None, syncs_slowly: AtomicBool::new(false) })
+    }
+
+    /// The bytes that this user may still write on the file system, where that can be known.
+    pub(crate) fn room(&self) -> Option<u64> {
+        let file_system = fstatvfs(&self.handle).ok()?;
+        Some(file_system.f_bavail.saturating_mul(file_system.f_frsize))
     }
 
     /// What has the name, if anything has. Nothing is opened, so nothing can block.

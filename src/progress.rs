@@ -32,8 +32,12 @@ const SLOW_ANSWER: Duration = Duration::from_millis(700);
 /// Rows of the terminal that stay free of the files' bars: the total's, and one for a printed name.
 const RESERVED_ROWS: u16 = 2;
 
-/// The row of the whole run: its figures fit into 40 columns, and a bar takes the rest.
-const TOTAL: &str = "{msg:39!} {wide_bar}";
+/// The row of the whole run: its figures, and a bar that takes the rest.
+const TOTAL: &str = "{msg} {wide_bar}";
+
+/// The columns of the figures where the terminal has more: the bar begins at the same place all the time. In 40 columns
+/// the last figures are cut off.
+const FIGURES_COLUMNS: u16 = 58;
 
 /// The row of a file: how much of it is here, and as much of its name as fits.
 const FILE: &str = "{bar:8} {prefix:>8}  {wide_msg}";
@@ -148,6 +152,12 @@ pub(crate) struct Progress {
 struct Counts {
     /// Files of the whole run.
     files: u64,
+    /// Bytes of the whole run, as far as they are known.
+    expected: u64,
+    /// Whether more files may come.
+    is_incomplete: bool,
+    /// Whether there are files of unknown size.
+    has_unsized: bool,
     /// Files that are done with, saved or not.
     done: u64,
     /// Bytes of the transfers that have ended.
@@ -170,7 +180,7 @@ struct ActiveFile {
 impl Progress {
     /// Shows the progress of files that are to be added.
     pub(crate) fn start() -> Self {
-        let counts = Arc::new(Mutex::new(Counts::default()));
+        let counts = Arc::new(Mutex::new(Counts { is_incomplete: true, ..Counts::default() }));
         let drawn = Arc::clone(&counts);
         let bar = start(TOTAL, TICK, move |screen, bar| lock(&drawn).draw(screen, bar));
         Self { counts, bar }
@@ -186,6 +196,18 @@ impl Progress {
     /// Adds files to the run.
     pub(crate) fn add(&self, files: usize) {
         lock(&self.counts).files += files as u64;
+    }
+
+    /// Tells how many bytes the files of the run have that are known, and whether there are others.
+    pub(crate) fn expect(&self, bytes: u64, has_unsized: bool) {
+        let mut counts = lock(&self.counts);
+        counts.expected = bytes;
+        counts.has_unsized = has_unsized;
+    }
+
+    /// Tells that no more files are to be added.
+    pub(crate) fn complete(&self) {
+        lock(&self.counts).is_incomplete = false;
     }
 
     /// Counts files that are done with, saved or not.
@@ -238,27 +260,27 @@ impl Counts {
         slow.take(rows.into()).for_each(|file| file.draw(screen, total));
         let received = self.bytes + self.active.iter().map(|file| file.received()).sum::<u64>();
         total.set_position(received);
-        if let Some(bytes) = self.expected_bytes() {
-            total.set_length(bytes);
+        if self.expected > 0 {
+            total.set_length(self.expected);
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A rate is never negative.
         let rate = size(total.per_sec() as u64);
-        let mut figures = format!("{}/{} files, {}, {rate}/s", self.done, self.files, size(received));
-        let left = total.eta();
-        if !left.is_zero() {
-            figures.extend([", ", &format!("{:#}", HumanDuration(left))]);
-        }
-        total.set_message(figures);
+        let left = Some(total.eta()).filter(|left| !left.is_zero());
+        let left = left.map(|left| format!(", {:#}", HumanDuration(left))).unwrap_or_default();
+        let figures = self.figures(received) + &left + &format!(", {rate}/s");
+        let columns = usize::from(window.ws_col.saturating_sub(1).min(FIGURES_COLUMNS));
+        total.set_message(format!("{figures:<columns$.columns$}"));
     }
 
-    /// Estimates the bytes of the whole run: files whose size is not known yet are taken to be like the others. None
-    /// where there is nothing to go by.
-    fn expected_bytes(&self) -> Option<u64> {
-        let lengths = || self.active.iter().filter_map(|file| file.length.get());
-        let known_bytes = lengths().fold(self.bytes, |sum, length| sum.saturating_add(*length));
-        let known_files = self.done + lengths().count() as u64;
-        let mean = known_bytes.checked_div(known_files).filter(|mean| *mean > 0)?;
-        Some(known_bytes.saturating_add(mean.saturating_mul(self.files.saturating_sub(known_files))))
+    /// Says how much of what is here; a plus sign follows what may become more.
+    fn figures(&self, received: u64) -> String {
+        let more = |may_grow| if may_grow { "+" } else { "" };
+        let files = format!("{}/{}{} files", self.done, self.files, more(self.is_incomplete));
+        let received = size(received);
+        if self.expected == 0 {
+            return format!("{files}, {received}");
+        }
+        format!("{files}, {received}/{}{}", size(self.expected), more(self.is_incomplete || self.has_unsized))
     }
 }
 
@@ -287,23 +309,15 @@ impl ActiveFile {
 mod tests {
     use super::*;
 
-    fn counts(files: u64, done: u64, bytes: u64, lengths: &[Option<u64>]) -> Counts {
-        let name = FileName::from_bytes(b"name").expect("a name");
-        let file = |length: &Option<u64>| {
-            let length = length.map_or_else(OnceLock::new, OnceLock::from);
-            Arc::new(ActiveFile { length, ..ActiveFile::new(name.clone()) })
-        };
-        Counts { files, done, bytes, active: lengths.iter().map(file).collect() }
-    }
-
     #[test]
-    fn files_of_unknown_size_are_taken_to_be_like_the_others() {
-        assert_eq!(counts(20, 0, 0, &[]).expected_bytes(), None);
-        assert_eq!(counts(20, 0, 0, &[None]).expected_bytes(), None);
-        assert_eq!(counts(20, 0, 0, &[Some(1000)]).expected_bytes(), Some(20_000));
-        assert_eq!(counts(3, 2, 300, &[Some(5000)]).expected_bytes(), Some(5300));
-        assert_eq!(counts(4, 2, 2000, &[None]).expected_bytes(), Some(4000));
-        assert_eq!(counts(4, 2, 0, &[]).expected_bytes(), None);
-        assert_eq!(counts(4, 5, 100, &[Some(u64::MAX), Some(1)]).expected_bytes(), Some(u64::MAX));
+    fn what_may_become_more_has_a_plus_sign() {
+        let counts = Counts { files: 20, done: 3, expected: 2048, ..Counts::default() };
+        assert_eq!(counts.figures(1024), "3/20 files, 1.00 KiB/2.00 KiB");
+        let counts = Counts { has_unsized: true, ..counts };
+        assert_eq!(counts.figures(1024), "3/20 files, 1.00 KiB/2.00 KiB+");
+        let counts = Counts { is_incomplete: true, ..counts };
+        assert_eq!(counts.figures(1024), "3/20+ files, 1.00 KiB/2.00 KiB+");
+        let counts = Counts { expected: 0, ..counts };
+        assert_eq!(counts.figures(1024), "3/20+ files, 1.00 KiB");
     }
 }

@@ -208,7 +208,7 @@ pub(crate) fn read_listing<E: From<Error>>(
 /// entries, or with one of another form, is malformed: peers that know no index answer with such, too.
 pub(crate) fn read_index<E: From<Error>>(
     reply: impl BufRead,
-    each: &mut dyn FnMut(IndexEntry<&[u8]>) -> Result<(), E>,
+    mut each: impl FnMut(IndexEntry<&[u8]>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut count = 0;
     xmlrpc::read_strings(reply, 2, MAX_INDEX_BYTES, |bytes| {

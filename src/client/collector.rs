@@ -11,8 +11,11 @@ use std::{
 
 use crate::{error::CallError, file_name::FileName, lock::lock};
 
-/// The memory in bytes that a name takes beside its own bytes: in the index and the queue, later on.
-const COST_OF_NAME: usize = 40;
+/// The memory in bytes that a name takes beside its own bytes: here, and in the index and the queue later on.
+const COST_OF_NAME: usize = 52;
+
+/// The bytes of a size in a block.
+pub(super) const SIZE_BYTES: usize = 8;
 
 /// The most bytes of a block. Listings grow by blocks, for a long run of bytes that is moved to grow leaves holes that
 /// only some threads can fill; and an offset into a block fits into a `u16`.
@@ -40,18 +43,21 @@ pub(super) struct PeerListing {
     pub(super) listing: Listing,
 }
 
-/// The names that one peer lists, each as a byte of its length and its bytes.
+/// The names that one peer lists, each as a byte of its length, its bytes and the bytes of its file's size.
 #[derive(Default)]
 pub(super) struct Listing {
     pub(super) blocks: Vec<Vec<u8>>,
     pub(super) names: usize,
+    /// Whether it came as an index: the peer told all sizes, and sends packs.
+    pub(super) is_index: bool,
     /// The bytes of memory that it takes, now and later.
     cost: usize,
 }
 
 impl Listing {
-    fn add(&mut self, name: &[u8]) {
-        if self.blocks.last().is_none_or(|block| block.len() + 1 + name.len() > BLOCK_BYTES) {
+    fn add(&mut self, name: &[u8], size: Option<u64>) {
+        self.is_index = size.is_some();
+        if self.blocks.last().is_none_or(|block| block.len() + 1 + name.len() + SIZE_BYTES > BLOCK_BYTES) {
             // Most listings do not fill one.
             let capacity = if self.blocks.is_empty() { 0 } else { BLOCK_BYTES };
             self.blocks.push(Vec::with_capacity(capacity));
@@ -59,6 +65,7 @@ impl Listing {
         let block = self.blocks.last_mut().expect("there is one now");
         block.push(u8::try_from(name.len()).expect("a name has at most 255 bytes"));
         block.extend_from_slice(name);
+        block.extend_from_slice(&size.unwrap_or_default().to_le_bytes());
         self.names += 1;
         self.cost += 1 + name.len() + COST_OF_NAME;
     }
@@ -71,18 +78,28 @@ impl ListingCollector {
         Self { capacity, state: Mutex::new(State { listings, has_ended: vec![false; peers], used: 0 }) }
     }
 
-    /// Adds a name to the listing of a peer. Fails when that has been dropped.
-    pub(super) fn add(&self, peer: usize, name: &FileName) -> Result<(), CallError> {
+    /// Adds a name to the listing of a peer, with its file's size in bytes where the peer tells sizes. Fails when the
+    /// listing has been dropped.
+    pub(super) fn add(&self, peer: usize, name: &FileName, size: Option<u64>) -> Result<(), CallError> {
         let mut state = lock(&self.state);
         let Ok(listing) = &mut state.listings[peer] else { return Err(CallError::OverBudget) };
         let before = listing.cost;
-        listing.add(name.as_str().as_bytes());
+        listing.add(name.as_str().as_bytes(), size);
         state.used += listing.cost - before;
         while state.used > self.capacity {
             let largest = (0..state.listings.len()).max_by_key(|peer| state.cost(*peer));
             state.drop_listing(largest.expect("there is this one"), CallError::OverBudget);
         }
         if state.listings[peer].is_ok() { Ok(()) } else { Err(CallError::OverBudget) }
+    }
+
+    /// Forgets what has come of a listing, which begins anew.
+    pub(super) fn restart(&self, peer: usize) {
+        let mut state = lock(&self.state);
+        state.used -= state.cost(peer);
+        if let Ok(listing) = &mut state.listings[peer] {
+            *listing = Listing::default();
+        }
     }
 
     /// Ends the listing of a peer; what has come of it is dropped after a failure.
@@ -133,15 +150,21 @@ impl State {
     }
 }
 
-/// A whole listing.
+/// A whole listing, with these sizes or none.
 #[cfg(test)]
-pub(super) fn listing(names: &[&str]) -> Listing {
+pub(super) fn listing_with_sizes<'a>(files: impl IntoIterator<Item = (&'a str, Option<u64>)>) -> Listing {
     let collector = ListingCollector::new(1, 1 << 20);
-    for name in names {
-        collector.add(0, &FileName::from_bytes(name.as_bytes()).unwrap()).unwrap();
+    for (name, size) in files {
+        collector.add(0, &FileName::from_bytes(name.as_bytes()).unwrap(), size).unwrap();
     }
     collector.end(0, None);
     collector.take_ready().pop().map_or_else(Listing::default, |ready| ready.listing)
+}
+
+/// A whole listing without sizes.
+#[cfg(test)]
+pub(super) fn listing(names: &[&str]) -> Listing {
+    listing_with_sizes(names.iter().map(|name| (*name, None)))
 }
 
 #[cfg(test)]
@@ -151,7 +174,7 @@ mod tests {
     /// Adds this many names; how many were taken before the listing was dropped.
     fn add(collector: &ListingCollector, peer: usize, count: usize) -> usize {
         let names = (0..count).map(|number| FileName::from_bytes(format!("file{number:06}").as_bytes()).unwrap());
-        names.take_while(|name| collector.add(peer, name).is_ok()).count()
+        names.take_while(|name| collector.add(peer, name, None).is_ok()).count()
     }
 
     /// By peer: how many names it has listed when all have ended.
@@ -166,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_listing_that_fails_is_forgotten() {
-        let collector = ListingCollector::new(3, 1_000_000);
+        let collector = ListingCollector::new(3, 1_235_000);
         assert_eq!(add(&collector, 0, 19_000), 19_000);
         collector.end(0, Some(CallError::Refused));
         assert_eq!(add(&collector, 1, 19_000), 19_000, "it has the room of the other");
@@ -175,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_largest_listing_gives_way_wherever_it_stands() {
-        let collector = ListingCollector::new(5, 3_000_000);
+        let collector = ListingCollector::new(5, 3_706_000);
         assert_eq!(add(&collector, 0, 10), 10);
         assert_eq!(add(&collector, 1, 25_000), 25_000);
         let hoarded = add(&collector, 2, 1_000_000);
@@ -186,7 +209,7 @@ mod tests {
     }
     #[test]
     fn what_is_handed_out_is_never_the_largest() {
-        let collector = ListingCollector::new(4, 3_000_000);
+        let collector = ListingCollector::new(4, 3_706_000);
         let ready = || collector.take_ready().into_iter().map(|ready| ready.peer).collect::<Vec<_>>();
         assert_eq!(add(&collector, 0, 20_000), 20_000);
         assert_eq!(add(&collector, 1, 5_000), 5_000);

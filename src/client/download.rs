@@ -5,10 +5,12 @@
 //! disk to sync, and what is printed is saved.
 
 use std::{
-    io::{self, ErrorKind},
+    collections::VecDeque,
+    io::{self, ErrorKind, Read},
     iter,
     sync::{
         Condvar, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -22,7 +24,9 @@ use crate::{
     file_name::FileName,
     format,
     lock::lock,
+    pack::PackedFile,
     peer::PeerUrl,
+    peer_client::{self, DownloadSink},
     progress::Progress,
 };
 
@@ -44,6 +48,8 @@ pub(super) struct Downloads<'a> {
     queue: Mutex<DownloadQueue>,
     /// Notified whenever the queue has changed.
     changed: Condvar,
+    /// Whether it was said that there is too little room.
+    is_short_of_room: AtomicBool,
 }
 
 /// A whole file that waits to be committed.
@@ -55,8 +61,15 @@ struct Downloaded<'a> {
 
 impl<'a> Downloads<'a> {
     pub(super) fn new(run: &'a Run) -> Self {
-        let queue = Mutex::new(DownloadQueue::new(run.peers.len()));
-        Self { run, progress: OnceLock::new(), begun: OnceLock::new(), queue, changed: Condvar::new() }
+        let queue = Mutex::new(DownloadQueue::new(run.peers.len(), run.options.jobs.into()));
+        Self {
+            run,
+            progress: OnceLock::new(),
+            begun: OnceLock::new(),
+            queue,
+            changed: Condvar::new(),
+            is_short_of_room: AtomicBool::new(false),
+        }
     }
 
     /// Adds listings to what is to be downloaded.
@@ -65,12 +78,30 @@ impl<'a> Downloads<'a> {
         let mut queue = lock(&self.queue);
         let before = queue.tally().open;
         queue.join(listings, |name| outcome_of_entry(self.run.dir, name));
-        self.progress().add(queue.tally().open - before);
+        let tally = queue.tally();
+        self.progress().add(tally.open - before);
+        self.progress().expect(tally.expected_bytes, tally.unsized_names > 0);
         self.changed.notify_all();
+        drop(queue);
+        self.check_room(tally.expected_bytes - tally.bytes.min(tally.expected_bytes));
+    }
+
+    /// Warns, once, when the files to come take more room than there is.
+    fn check_room(&self, to_come: u64) {
+        if let Some(room) = self.run.dir.room()
+            && to_come > room
+            && !self.is_short_of_room.swap(true, Ordering::Relaxed)
+        {
+            let (to_come, room) = (format::size(to_come), format::size(room));
+            log::warn!("the files to come take {to_come}, but there is room for {room} only");
+        }
     }
 
     /// Ends the joining: what nobody has who listed is lost now.
     pub(super) fn complete(&self) {
+        if let Some(progress) = self.progress.get() {
+            progress.complete();
+        }
         // All at once, lest the run end before all is said.
         self.change(|queue| {
             for name in queue.complete() {
@@ -115,7 +146,14 @@ impl<'a> Downloads<'a> {
 
     /// Works through tasks until none is left.
     fn work(&self, sender: &SyncSender<Downloaded<'a>>) {
-        while let Some(task) = self.next_task() {
+        while let Some(tasks) = self.next_tasks() {
+            let task = match <[Task; 1]>::try_from(tasks) {
+                Ok([task]) => task,
+                Err(pack) => {
+                    self.work_through_pack(pack, sender);
+                    continue;
+                }
+            };
             if self.run.dir.entry(&task.file_name).is_some() {
                 self.change(|queue| queue.end_call(task.peer, true));
                 self.leave_alone(&task);
@@ -125,10 +163,7 @@ impl<'a> Downloads<'a> {
             let is_answered = !downloaded.as_ref().is_err_and(CallError::is_no_answer);
             self.change(|queue| queue.end_call(task.peer, is_answered));
             match downloaded {
-                Ok((file, bytes)) => {
-                    let downloaded = Downloaded { task, file, bytes };
-                    sender.send(downloaded).expect("files are committed until the last job has ended");
-                }
+                Ok(file) => self.hand_over(task, Some(file), sender),
                 Err(_) if self.run.interruption.has_come() || lock(&self.queue).is_stopped() => {}
                 Err(CallError::Local(error)) => self.fail_here(&task, &error),
                 Err(failure) => self.fail_there(&task, &failure),
@@ -136,11 +171,11 @@ impl<'a> Downloads<'a> {
         }
     }
 
-    fn next_task(&self) -> Option<Task> {
+    fn next_tasks(&self) -> Option<Vec<Task>> {
         let mut queue = lock(&self.queue);
         while !self.run.interruption.has_come() {
             match queue.next(Instant::now()) {
-                Next::Download(task) => return Some(task),
+                Next::Download(tasks) => return Some(tasks),
                 Next::Wait(None) => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Next::Wait(Some(due)) => {
                     let patience = due.saturating_duration_since(Instant::now());
@@ -173,6 +208,86 @@ impl<'a> Downloads<'a> {
         let bytes = self.run.client.download(peer, &task.file_name, &mut file)?;
         log::debug!("fetched '{}' from {peer}: {}", task.file_name, format::size(bytes));
         Ok((file, bytes))
+    }
+
+    /// Downloads a pack: what comes whole is committed, the rest waits again, each file by itself.
+    ///
+    /// The files come in the order in which they were asked for, some left out perhaps; so one that is not among those
+    /// still to come was never asked for, or came before.
+    fn work_through_pack(&self, pack: Vec<Task>, sender: &SyncSender<Downloaded<'a>>) {
+        let asked = pack.len();
+        let number = pack[0].peer;
+        let peer = &self.run.peers[number];
+        let names: Vec<FileName> = pack.iter().map(|task| task.file_name.clone()).collect();
+        let mut to_come = VecDeque::from(pack);
+        let mut missing = Vec::new();
+        let result = self.run.client.download_pack(peer, &names, |file, content| {
+            let found = to_come.iter().position(|task| task.file_name.as_str().as_bytes() == file.name);
+            let found = found.ok_or_else(|| CallError::Malformed("a file that was not asked for".to_owned()))?;
+            missing.extend(to_come.drain(..found));
+            let task = to_come.pop_front().expect("it was found");
+            match self.receive(&task, &file, content) {
+                Ok(file) => self.hand_over(task, file, sender),
+                Err(CallError::Local(error)) => self.fail_here(&task, &error),
+                Err(failure) => {
+                    missing.push(task);
+                    return Err(failure);
+                }
+            }
+            Ok(())
+        });
+        missing.extend(to_come);
+        let is_answered = !result.as_ref().is_err_and(CallError::is_no_answer);
+        self.change(|queue| queue.end_call(number, is_answered));
+        if self.run.interruption.has_come() || lock(&self.queue).is_stopped() {
+            return;
+        }
+        let is_useless = missing.len() == asked && is_answered;
+        match result {
+            Ok(()) => log::debug!("fetched {} from {peer} in a pack", format::count(asked - missing.len(), "file")),
+            Err(failure @ (CallError::ConnectionLost(_) | CallError::TimedOut(_) | CallError::Unreachable(_))) => {
+                log::debug!("could not fetch a pack from {peer}: {failure}");
+            }
+            Err(failure) => {
+                log::warn!("could not fetch a pack from {peer}: {failure}; its files are fetched one by one");
+                self.change(|queue| queue.stop_packs(number));
+            }
+        }
+        self.change(|queue| {
+            if is_useless {
+                queue.stop_packs(number);
+            }
+            queue.unpack(&missing);
+        });
+        report_gone_peer(peer, self.change(|queue| queue.give_up_unanswering(number)));
+    }
+
+    /// Receives one file of a pack; nothing where something has its name by now.
+    fn receive(
+        &self,
+        task: &Task,
+        packed: &PackedFile,
+        content: &mut dyn Read,
+    ) -> Result<Option<(SpooledDownload<'a>, u64)>, CallError> {
+        if self.run.dir.entry(&task.file_name).is_some() {
+            return Ok(None);
+        }
+        let mut file = SpooledDownload::new(self.run.dir, self.progress().file(&task.file_name));
+        if let Some(time) = packed.modified {
+            file.set_modified(time);
+        }
+        let bytes = peer_client::copy(content, packed.size, &mut file)?;
+        Ok(Some((file, bytes)))
+    }
+
+    fn hand_over(&self, task: Task, file: Option<(SpooledDownload<'a>, u64)>, sender: &SyncSender<Downloaded<'a>>) {
+        match file {
+            Some((file, bytes)) => {
+                let downloaded = Downloaded { task, file, bytes };
+                sender.send(downloaded).expect("files are committed until the last job has ended");
+            }
+            None => self.leave_alone(&task),
+        }
     }
 
     /// Handles a failure of the peer: the file is asked of the next one that has it.
@@ -276,7 +391,7 @@ impl<'a> Downloads<'a> {
 
     /// Says what became of the names.
     fn report(&self, tally: Tally) {
-        let Tally { saved, bytes, already_here, failed, directories, open } = tally;
+        let Tally { saved, bytes, already_here, failed, directories, open, .. } = tally;
         let is_interrupted = self.run.interruption.has_come();
         let how = if is_interrupted { "interrupted: " } else { "" };
         let elapsed = self.begun.get().map_or(Duration::ZERO, Instant::elapsed);

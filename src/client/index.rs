@@ -12,7 +12,7 @@ use std::{
 
 use crate::file_name::FileName;
 
-use super::collector::Listing;
+use super::collector::{Listing, SIZE_BYTES};
 
 /// The names, and who lists them.
 pub(super) struct FileIndex {
@@ -29,9 +29,11 @@ pub(super) struct FileIndex {
 struct Joined {
     peer: usize,
     sources: Range<usize>,
+    /// Whether sizes stand after the names.
+    has_sizes: bool,
 }
 
-/// Where the length and the bytes of a name are.
+/// Where the length and the bytes of a name are, and after them the size of a source.
 #[derive(Clone, Copy)]
 struct Location {
     block: u16,
@@ -48,6 +50,7 @@ struct Source {
     name: Number,
     /// The source of the same name that came before.
     previous: Option<Number>,
+    location: Location,
 }
 
 /// A number in four bytes, even where there may be none.
@@ -77,14 +80,15 @@ impl FileIndex {
         self.names.reserve(listing.names);
         self.sources.reserve(listing.names);
         let first = self.sources.len();
+        let has_sizes = listing.is_index;
         for location in self.adopt(listing) {
             let name = self.intern(location);
             let source = Number::new(self.sources.len());
             let previous = self.names[name.index()].source.replace(source);
-            self.sources.push(Source { name, previous });
+            self.sources.push(Source { name, previous, location });
         }
         let sources = first..self.sources.len();
-        self.listings.push(Joined { peer, sources: sources.clone() });
+        self.listings.push(Joined { peer, sources: sources.clone(), has_sizes });
         sources
     }
 
@@ -97,7 +101,7 @@ impl FileIndex {
             while let Some(length) = bytes.get(next) {
                 let offset = u16::try_from(next).expect("a block is shorter than 2^16");
                 locations.push(Location { block, offset });
-                next += 1 + usize::from(*length);
+                next += 1 + usize::from(*length) + SIZE_BYTES;
             }
             self.blocks.push(bytes);
         }
@@ -177,8 +181,27 @@ impl FileIndex {
 
     /// The peer of a source.
     pub(super) fn peer_of(&self, source: usize) -> usize {
-        let before = self.listings.partition_point(|listing| listing.sources.end <= source);
-        self.listings[before].peer
+        self.listing_of(source).peer
+    }
+
+    /// The size in bytes that a source told.
+    pub(super) fn size_of(&self, source: usize) -> Option<u64> {
+        if !self.listing_of(source).has_sizes {
+            return None;
+        }
+        let Location { block, offset } = self.sources[source].location;
+        let from_length = &self.blocks[usize::from(block)][usize::from(offset)..];
+        from_length[1 + usize::from(from_length[0])..].first_chunk().copied().map(u64::from_le_bytes)
+    }
+
+    /// The size of a name: what the first peer tells, in the order of the peer list, of those that tell one.
+    pub(super) fn size(&self, name: usize) -> Option<u64> {
+        let sizes = self.sources(name).filter_map(|source| Some((self.peer_of(source), self.size_of(source)?)));
+        sizes.min().map(|(_, size)| size)
+    }
+
+    fn listing_of(&self, source: usize) -> &Joined {
+        &self.listings[self.listings.partition_point(|listing| listing.sources.end <= source)]
     }
 }
 

@@ -86,6 +86,19 @@ pub(super) fn ask(run: &Run, join: Join) -> Answers {
     answers
 }
 
+/// How many names of one listing may be saved here.
+#[derive(Default)]
+struct NameCounts {
+    accepted: usize,
+    refused: usize,
+}
+
+/// Whether a peer that gave no index may still give a plain listing: it answered, and did not refuse the password.
+fn may_know_no_index(failure: &CallError) -> bool {
+    use CallError::{Local, OverBudget, Refused, TimedOut, Unreachable};
+    !matches!(failure, Refused | OverBudget | Local(_) | TimedOut(_) | Unreachable(_))
+}
+
 /// What the calls for listings share.
 struct Calls<'a> {
     run: &'a Run<'a>,
@@ -161,26 +174,44 @@ impl Calls<'_> {
             return Err(CallError::Unreachable("not tried, for too many others are silent".to_owned()));
         }
         let pattern = self.run.options.pattern.as_str();
-        let mut accepted = 0;
-        let mut refused = 0;
-        self.run.client.list(peer, pattern, &mut |bytes| match self.check(bytes) {
-            Ok(name) => {
-                accepted += 1;
-                self.collector.add(number, &name)
+        let mut counts = NameCounts::default();
+        let indexed = self
+            .run
+            .client
+            .index(peer, pattern, &mut |entry| self.take(number, entry.name, Some(entry.size), &mut counts));
+        match indexed {
+            Err(failure) if may_know_no_index(&failure) => {
+                log::debug!("{peer} gives no index: {failure}");
+                self.collector.restart(number);
+                counts = NameCounts::default();
+                self.run.client.list(peer, pattern, &mut |name| self.take(number, name, None, &mut counts))?;
             }
-            Err(reason) => {
-                refused += 1;
-                if refused <= REFUSED_NAMES_SHOWN {
-                    log::warn!("refused the name '{}' of {peer}: {reason}", Escaped(&String::from_utf8_lossy(bytes)));
-                }
-                Ok(())
-            }
-        })?;
+            indexed => indexed?,
+        }
+        let NameCounts { accepted, refused } = counts;
         if refused > REFUSED_NAMES_SHOWN {
             log::warn!("refused {} of {peer}", format::count(refused - REFUSED_NAMES_SHOWN, "more name"));
         }
         log::debug!("{peer} has {}", format::count(accepted, "matching file"));
         Ok(accepted)
+    }
+
+    /// Collects one name as it came, if it may be saved here.
+    fn take(&self, number: usize, bytes: &[u8], size: Option<u64>, counts: &mut NameCounts) -> Result<(), CallError> {
+        match self.check(bytes) {
+            Ok(name) => {
+                counts.accepted += 1;
+                self.collector.add(number, &name, size)
+            }
+            Err(reason) => {
+                counts.refused += 1;
+                if counts.refused <= REFUSED_NAMES_SHOWN {
+                    let peer = &self.run.peers[number];
+                    log::warn!("refused the name '{}' of {peer}: {reason}", Escaped(&String::from_utf8_lossy(bytes)));
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Checks a name as it came; why it is refused.

@@ -6,6 +6,9 @@
 //! sources are asked again after a while, in which no job waits that has other work. Listings may join
 //! at any time; until all have, no name is lost. A name stays under way until it is committed, so nothing is left
 //! only when every name has its outcome. Failures take no memory.
+//!
+//! Small files of a peer that sends packs are asked for many at once, in a pack that is cut from what that peer has. What
+//! a pack does not bring waits again, and is asked for by itself from then on, as if no pack had been asked for.
 
 use std::{
     collections::VecDeque,
@@ -35,6 +38,21 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 #[cfg(test)]
 const RETRY_DELAY: Duration = Duration::from_secs(600);
 
+/// The most files in a pack.
+const MAX_PACK_NAMES: usize = 256;
+
+/// The fewest files in a pack while others wait: the last packs get smaller, so that all jobs end together.
+const MIN_PACK_NAMES: usize = 64;
+
+/// The largest file in bytes that goes into a pack: for a larger one a call of its own costs little.
+const MAX_PACKED_BYTES: u64 = 64 << 10;
+
+/// The most bytes of the files in a pack.
+const MAX_PACK_BYTES: u64 = 1 << 20;
+
+/// How many sources are looked through for one pack, so that this never takes long.
+const MAX_PACK_SEARCH: usize = 16 * MAX_PACK_NAMES;
+
 /// A file to be downloaded from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Task {
@@ -47,7 +65,8 @@ pub(super) struct Task {
 /// What a job does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    Download(Task),
+    /// One file, or a pack: several small ones of one peer.
+    Download(Vec<Task>),
     /// All that is left is under way, or all that have it are busy, or it may be asked for again only at this time.
     Wait(Option<Instant>),
     /// Nothing is left.
@@ -76,6 +95,10 @@ pub(super) struct Tally {
     pub(super) failed: usize,
     /// Without an outcome yet.
     pub(super) open: usize,
+    /// The bytes of all that was not here when it was listed, as far as peers tell sizes.
+    pub(super) expected_bytes: u64,
+    /// How many names nobody told a size of when they were listed.
+    pub(super) unsized_names: usize,
 }
 
 /// The names of an index, and how far each of them is.
@@ -87,6 +110,10 @@ pub(super) struct DownloadQueue {
     standings: Vec<Standing>,
     peers: Vec<Peer>,
     tally: Tally,
+    /// How many jobs share the work.
+    jobs: usize,
+    /// How many names wait.
+    waiting: usize,
     /// How many names are being downloaded or committed.
     under_way: usize,
     /// Names that are asked for again, in the order of the times.
@@ -130,6 +157,8 @@ struct State {
     retries: u8,
     /// Whether a source failed in another way than by calling it a directory.
     is_file: bool,
+    /// Whether a pack did not bring it, so that it is asked for by itself.
+    is_unpacked: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -146,6 +175,7 @@ enum Progress {
 #[derive(Clone, Default)]
 struct Peer {
     sources: Range<usize>,
+    sends_packs: bool,
     /// No source before this one can be asked now.
     cursor: usize,
     calls: usize,
@@ -154,14 +184,16 @@ struct Peer {
 }
 
 impl DownloadQueue {
-    /// An empty queue, which the listings of this many peers may join.
-    pub(super) fn new(peers: usize) -> Self {
+    /// An empty queue for this many jobs, which the listings of this many peers may join.
+    pub(super) fn new(peers: usize, jobs: usize) -> Self {
         Self {
             index: FileIndex::new(),
             states: Vec::new(),
             standings: Vec::new(),
             peers: vec![Peer::default(); peers],
             tally: Tally::default(),
+            jobs,
+            waiting: 0,
             under_way: 0,
             delayed: VecDeque::new(),
             postponed: Vec::new(),
@@ -175,6 +207,7 @@ impl DownloadQueue {
     pub(super) fn join(&mut self, listings: Vec<PeerListing>, outcome: impl Fn(&FileName) -> Option<Outcome>) {
         let known = self.index.len();
         for PeerListing { peer, listing } in listings {
+            self.peers[peer].sends_packs = listing.is_index;
             let sources = self.index.join(peer, listing);
             self.standings.resize(sources.end, Standing::NotAsked);
             self.peers[peer].cursor = sources.start;
@@ -182,9 +215,15 @@ impl DownloadQueue {
         }
         self.states.resize_with(self.index.len(), State::default);
         self.tally.open += self.index.len() - known;
+        self.waiting += self.index.len() - known;
         for name in known..self.index.len() {
             if let Some(outcome) = outcome(&self.index.name(name)) {
                 self.finish(name, outcome);
+                continue;
+            }
+            match self.index.size(name) {
+                Some(size) => self.tally.expected_bytes = self.tally.expected_bytes.saturating_add(size),
+                None => self.tally.unsized_names += 1,
             }
         }
     }
@@ -216,15 +255,15 @@ impl DownloadQueue {
         self.is_stopped
     }
 
-    /// Takes the next task: a call to the peer, and a name that is under way.
+    /// Takes the next task: a call to a peer, and names that are under way.
     pub(super) fn next(&mut self, now: Instant) -> Next {
         self.requeue_delayed(now);
         loop {
             if self.is_stopped {
                 return Next::Done;
             }
-            if let Some(task) = self.take_waiting() {
-                return Next::Download(task);
+            if let Some(tasks) = self.take_waiting() {
+                return Next::Download(tasks);
             }
             if self.under_way > 0 || !self.delayed.is_empty() || !self.is_complete {
                 return Next::Wait(self.delayed.front().map(|retry| retry.due));
@@ -237,7 +276,7 @@ impl DownloadQueue {
         }
     }
 
-    fn take_waiting(&mut self) -> Option<Task> {
+    fn take_waiting(&mut self) -> Option<Vec<Task>> {
         let mut least_busy = None;
         let mut least_calls = MAX_CALLS_PER_PEER;
         for peer in 0..self.peers.len() {
@@ -251,23 +290,72 @@ impl DownloadQueue {
         }
         let peer = least_busy?;
         self.peers[peer].calls += 1;
-        let source = self.peers[peer].cursor;
+        let mut sources = self.cut_pack(peer);
+        if sources.is_empty() {
+            sources.push(self.peers[peer].cursor);
+        }
+        Some(sources.into_iter().map(|source| self.take(source, peer)).collect())
+    }
+
+    fn take(&mut self, source: usize, peer: usize) -> Task {
         let name = self.index.name_of(source);
         self.set_progress(name, Progress::UnderWay);
-        Some(Task { file_name: self.index.name(name), name_id: name, source, peer })
+        Task { file_name: self.index.name(name), name_id: name, source, peer }
+    }
+
+    /// The sources of a peer that make a pack; none if the first that waits does not go into packs.
+    fn cut_pack(&self, peer: usize) -> Vec<usize> {
+        let Peer { cursor, ref sources, .. } = self.peers[peer];
+        let mut pack = Vec::new();
+        if !self.is_packed(cursor, peer) {
+            return pack;
+        }
+        let most = (self.waiting / self.jobs).clamp(MIN_PACK_NAMES, MAX_PACK_NAMES);
+        let mut room = MAX_PACK_BYTES;
+        for source in (cursor..sources.end).take(MAX_PACK_SEARCH) {
+            if pack.len() == most {
+                break;
+            }
+            if self.is_waiting(source) && self.is_packed(source, peer) {
+                let Some(left) = room.checked_sub(self.index.size_of(source).unwrap_or(MAX_PACK_BYTES)) else { break };
+                room = left;
+                pack.push(source);
+            }
+        }
+        pack
+    }
+
+    fn is_waiting(&self, source: usize) -> bool {
+        let state = &self.states[self.index.name_of(source)];
+        state.progress == Progress::Waiting && self.standings[source] == Standing::NotAsked
+    }
+
+    /// Whether the file of a source is asked for in a pack.
+    fn is_packed(&self, source: usize, peer: usize) -> bool {
+        self.peers[peer].sends_packs
+            && !self.states[self.index.name_of(source)].is_unpacked
+            && self.index.size_of(source).is_some_and(|size| size <= MAX_PACKED_BYTES)
+    }
+
+    /// Lets what a pack did not bring wait again, each file to be asked for by itself.
+    pub(super) fn unpack(&mut self, missing: &[Task]) {
+        for task in missing {
+            self.states[task.name_id].is_unpacked = true;
+            self.requeue(task.name_id);
+        }
+    }
+
+    /// Asks a peer for no more packs.
+    pub(super) fn stop_packs(&mut self, peer: usize) {
+        self.peers[peer].sends_packs = false;
     }
 
     /// Moves the cursor of a peer to its first name that waits, if there is one.
     fn find_waiting(&mut self, peer: usize) -> bool {
-        let peer = &mut self.peers[peer];
-        while peer.cursor < peer.sources.end {
-            let state = &self.states[self.index.name_of(peer.cursor)];
-            if state.progress == Progress::Waiting && self.standings[peer.cursor] == Standing::NotAsked {
-                return true;
-            }
-            peer.cursor += 1;
-        }
-        false
+        let Peer { cursor, ref sources, .. } = self.peers[peer];
+        let found = (cursor..sources.end).find(|source| self.is_waiting(*source));
+        self.peers[peer].cursor = found.unwrap_or(sources.end.max(cursor));
+        found.is_some()
     }
 
     /// Ends a call, which the peer answered in some way or not at all.
@@ -396,16 +484,21 @@ impl DownloadQueue {
         let before = mem::replace(&mut self.states[name].progress, progress);
         self.under_way += usize::from(progress == Progress::UnderWay);
         self.under_way -= usize::from(before == Progress::UnderWay);
+        self.waiting += usize::from(progress == Progress::Waiting);
+        self.waiting -= usize::from(before == Progress::Waiting);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::collector::listing, *};
+    use super::{
+        super::collector::{listing, listing_with_sizes},
+        *,
+    };
 
     /// A queue in which each peer holds the names of its row.
     fn queue(peers: &[&[usize]]) -> DownloadQueue {
-        let mut queue = DownloadQueue::new(peers.len());
+        let mut queue = DownloadQueue::new(peers.len(), 4);
         let numbered = peers.iter().enumerate();
         queue.join(numbered.map(|(peer, names)| listing_of(peer, names)).collect(), |_| None);
         assert_eq!(queue.complete(), []);
@@ -417,11 +510,16 @@ mod tests {
         PeerListing { peer, listing: listing(&names.iter().map(String::as_str).collect::<Vec<_>>()) }
     }
 
-    fn take(queue: &mut DownloadQueue) -> Task {
+    fn take_pack(queue: &mut DownloadQueue) -> Vec<Task> {
         match queue.next(Instant::now()) {
-            Next::Download(task) => task,
+            Next::Download(tasks) => tasks,
             other => panic!("{other:?} in place of a task"),
         }
+    }
+
+    fn take(queue: &mut DownloadQueue) -> Task {
+        let [task] = take_pack(queue).try_into().expect("one task");
+        task
     }
 
     /// Takes a task that is to be this name from this peer.
@@ -456,7 +554,7 @@ mod tests {
     #[test]
     fn names_that_are_not_wanted_are_not_asked_for() {
         let outcome = |name: &FileName| (name.as_str() != "001").then_some(Outcome::AlreadyHere);
-        let mut queue = DownloadQueue::new(1);
+        let mut queue = DownloadQueue::new(1, 4);
         queue.join(vec![listing_of(0, &[0, 1, 2])], outcome);
         queue.complete();
         assert_eq!(queue.tally().open, 1);
@@ -467,7 +565,7 @@ mod tests {
 
     #[test]
     fn a_listing_that_joins_later_gives_what_others_did_not() {
-        let mut queue = DownloadQueue::new(2);
+        let mut queue = DownloadQueue::new(2, 4);
         assert_eq!(queue.next(Instant::now()), Next::Wait(None), "nobody has listed");
         queue.join(vec![listing_of(0, &[0, 1])], |_| None);
         for name in [0, 1] {
@@ -487,7 +585,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_given_up_only_when_all_have_listed() {
-        let mut queue = DownloadQueue::new(2);
+        let mut queue = DownloadQueue::new(2, 4);
         queue.join(vec![listing_of(0, &[0, 1, 2, 3])], |_| None);
         for name in [0, 1] {
             let task = expect(&mut queue, name, 0);
@@ -544,11 +642,87 @@ mod tests {
         assert_eq!(queue.next(Instant::now()), Next::Done);
     }
 
+    /// A listing of these files, by number and size.
+    fn index_of(peer: usize, files: &[(usize, u64)]) -> PeerListing {
+        let files: Vec<(String, u64)> = files.iter().map(|(name, size)| (format!("{name:03}"), *size)).collect();
+        let listing = listing_with_sizes(files.iter().map(|(name, size)| (&**name, Some(*size))));
+        PeerListing { peer, listing }
+    }
+
+    /// A queue in which each peer told the sizes of the files of its row.
+    fn queue_of_sizes(peers: &[Vec<(usize, u64)>]) -> DownloadQueue {
+        let mut queue = DownloadQueue::new(peers.len(), 4);
+        queue.join(peers.iter().enumerate().map(|(peer, files)| index_of(peer, files)).collect(), |_| None);
+        queue.complete();
+        queue
+    }
+
+    fn names(pack: &[Task]) -> Vec<usize> {
+        pack.iter().map(|task| task.file_name.as_str().parse().expect("a number")).collect()
+    }
+
+    #[test]
+    fn small_files_go_in_packs_and_large_ones_by_themselves() {
+        let large = MAX_PACKED_BYTES + 1;
+        let mut queue = queue_of_sizes(&[vec![(0, large), (1, MAX_PACKED_BYTES), (2, large), (3, 0), (4, 5)]]);
+        assert_eq!(queue.tally().expected_bytes, 2 * large + MAX_PACKED_BYTES + 5);
+        assert_eq!(names(&take_pack(&mut queue)), [0]);
+        assert_eq!(names(&take_pack(&mut queue)), [1, 3, 4]);
+        assert_eq!(names(&take_pack(&mut queue)), [2]);
+        assert_eq!(queue.next(Instant::now()), Next::Wait(None));
+    }
+
+    #[test]
+    fn a_pack_has_bounds_and_the_last_ones_are_smaller() {
+        let mut queue = queue_of_sizes(&[(0..1000).map(|name| (name, 1)).collect()]);
+        let mut sizes = Vec::new();
+        while let Next::Download(pack) = queue.next(Instant::now()) {
+            sizes.push(pack.len());
+            queue.end_call(0, true);
+        }
+        assert_eq!(sizes, [250, 187, 140, 105, 79, 64, 64, 64, 47]);
+        let mut queue = queue_of_sizes(&[(0..50).map(|name| (name, MAX_PACKED_BYTES)).collect()]);
+        assert_eq!(take_pack(&mut queue).len(), 16, "1 MiB");
+    }
+
+    #[test]
+    fn packs_are_cut_by_who_holds_what_and_spread_over_holders() {
+        let files = |names: Range<usize>| names.map(|name| (name, 1)).collect::<Vec<_>>();
+        let mut queue = queue_of_sizes(&[files(0..100), files(50..200)]);
+        let packs = [take_pack(&mut queue), take_pack(&mut queue), take_pack(&mut queue)];
+        assert_eq!(packs.each_ref().map(|pack| pack[0].peer), [0, 1, 1]);
+        let expected = [0..64, 64..128, 128..192].map(Iterator::collect::<Vec<_>>);
+        assert_eq!(packs.map(|pack| names(&pack)), expected);
+    }
+
+    #[test]
+    fn what_a_pack_did_not_bring_is_asked_for_by_itself() {
+        let mut queue = queue_of_sizes(&[vec![(0, 1), (1, 1), (2, 1)]]);
+        let pack = take_pack(&mut queue);
+        queue.end_call(0, true);
+        queue.finish(pack[0].name_id, Outcome::Saved(1));
+        queue.unpack(&pack[1..]);
+        for name in [1, 2] {
+            let task = expect(&mut queue, name, 0);
+            assert_eq!(refuse(&mut queue, &task), Some(Outcome::Failed));
+        }
+        assert_eq!((queue.next(Instant::now()), queue.tally().open), (Next::Done, 0));
+    }
+
+    #[test]
+    fn a_peer_that_sends_no_packs_is_asked_file_by_file() {
+        let mut queue = queue_of_sizes(&[vec![(0, 1), (1, 1)]]);
+        queue.stop_packs(0);
+        expect(&mut queue, 0, 0);
+        expect(&mut queue, 1, 0);
+    }
+
     #[test]
     fn what_all_call_a_directory_is_one() {
         let mut queue = queue(&[&[0, 1], &[0, 1]]);
         let mut remaining = Vec::new();
-        while let Next::Download(task) = queue.next(Instant::now()) {
+        while let Next::Download(tasks) = queue.next(Instant::now()) {
+            let [task] = tasks.try_into().expect("one task");
             queue.end_call(task.peer, true);
             let is_directory = task.name_id == 0 || task.peer == 0;
             let failure = if is_directory { SourceFailure::Directory } else { SourceFailure::Other };
@@ -586,7 +760,8 @@ mod tests {
         succeed(&mut queue, &work);
         for last in [None, Some(Outcome::Failed)] {
             let Next::Wait(Some(due)) = queue.next(Instant::now()) else { panic!("it is not asked for again") };
-            let Next::Download(task) = queue.next(due) else { panic!("its time has come") };
+            let Next::Download(tasks) = queue.next(due) else { panic!("its time has come") };
+            let [task] = tasks.try_into().expect("one task");
             assert_eq!((task.name_id, task.peer), (0, 0), "a refusal is final");
             assert_eq!(lose(&mut queue, &task), last);
         }
@@ -620,7 +795,8 @@ mod tests {
         let held: Vec<usize> = (0..names).collect();
         let mut queue = queue(&vec![&held[..]; peers]);
         let mut attempts = 0;
-        while let Next::Download(task) = queue.next(Instant::now()) {
+        while let Next::Download(tasks) = queue.next(Instant::now()) {
+            let [task] = tasks.try_into().expect("one task");
             refuse(&mut queue, &task);
             attempts += 1;
         }

@@ -27,8 +27,9 @@ use crate::{
     error::CallError,
     fd_limit,
     file_name::FileName,
+    pack::{self, PackError, PackedFile, read_pack},
     peer::PeerUrl,
-    protocol::{self, Op, RAW_MEDIA_TYPE},
+    protocol::{self, IndexEntry, Op, RAW_MEDIA_TYPE},
     xmlrpc,
 };
 
@@ -49,6 +50,9 @@ const INPUT_BYTES: usize = 64 << 10;
 
 /// The buffer from which a request is sent; most are shorter.
 const OUTPUT_BYTES: usize = 16 << 10;
+
+/// The most bytes that are read of an answer in place of a pack.
+const MAX_FAULT_BYTES: u64 = 64 << 10;
 
 /// How much is copied at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -121,6 +125,44 @@ impl PeerClient {
         protocol::read_listing(self.post_for_list(peer, &Op::List(pattern.to_owned()))?, each)
     }
 
+    /// Op 1 with an array: the files in whose names `peer` finds the pattern, with sizes and ages, handed over like the
+    /// names of [`list`](Self::list). Peers that know no index answer with a failure.
+    pub(crate) fn index(
+        &self,
+        peer: &PeerUrl,
+        pattern: &str,
+        each: impl FnMut(IndexEntry<&[u8]>) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        protocol::read_index(self.post_for_list(peer, &Op::Index(pattern.to_owned()))?, each)
+    }
+
+    /// Op 4: hands over each file of a pack with a reader of its content; see [`read_pack`]. What was handed over whole
+    /// is good even if this fails. A failure of `each` ends the call.
+    pub(crate) fn download_pack<'a>(
+        &self,
+        peer: &PeerUrl,
+        names: impl IntoIterator<Item = &'a FileName>,
+        each: impl FnMut(PackedFile, &mut dyn Read) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        let op = Op::Pack(names.into_iter().map(|name| name.as_str().into()).collect());
+        let response = self.post(peer, &op, "application/x-tar, text/xml", None)?;
+        check_encoding(&response)?;
+        let is_pack = header_text(&response, header::CONTENT_TYPE) == Some(pack::MEDIA_TYPE);
+        let mut body = ResponseBody(response.into_body().into_reader());
+        if !is_pack {
+            // A fault, most likely.
+            let reply = BufReader::new(body.take(MAX_FAULT_BYTES));
+            protocol::read_content(reply, &mut io::sink())?;
+            return Err(CallError::Malformed("not a pack".to_owned()));
+        }
+        read_pack(&mut BufReader::with_capacity(INPUT_BYTES, &mut body), each)?;
+        // Only at its very end is the connection free for the next call.
+        match body.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(CallError::Malformed("a pack goes on after its end".to_owned())),
+        }
+    }
+
     fn post_for_list(&self, peer: &PeerUrl, op: &Op) -> Result<BufReader<ResponseBody>, CallError> {
         let response = self.post(peer, op, "text/xml", Some(self.stall_timeout * TIMEOUTS_FOR_A_LIST))?;
         Ok(BufReader::new(ResponseBody(response.into_body().into_reader())))
@@ -136,9 +178,7 @@ impl PeerClient {
     ) -> Result<u64, CallError> {
         let op = Op::Fetch(name.as_str().into());
         let response = self.post(peer, &op, "application/octet-stream, text/xml", None)?;
-        if response.headers().contains_key(header::CONTENT_ENCODING) {
-            return Err(CallError::Malformed("compressed, which was not asked for".to_owned()));
-        }
+        check_encoding(&response)?;
         let is_raw = header_text(&response, header::CONTENT_TYPE) == Some(RAW_MEDIA_TYPE);
         // Not as ureq sees it, to which an empty body has no length.
         let length = header_text(&response, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
@@ -233,10 +273,26 @@ impl From<xmlrpc::Error> for CallError {
     }
 }
 
+impl From<PackError> for CallError {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::Read(error) => Self::from(error),
+            PackError::Malformed(_) => Self::Malformed(error.to_string()),
+        }
+    }
+}
+
 /// Whether a connection broke that was there.
 fn is_break(error: &io::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+fn check_encoding(response: &Response<Body>) -> Result<(), CallError> {
+    if response.headers().contains_key(header::CONTENT_ENCODING) {
+        return Err(CallError::Malformed("compressed, which was not asked for".to_owned()));
+    }
+    Ok(())
 }
 
 fn header_text(response: &Response<Body>, name: header::HeaderName) -> Option<&str> {
@@ -244,7 +300,7 @@ fn header_text(response: &Response<Body>, name: header::HeaderName) -> Option<&s
 }
 
 /// Copies a body of known length, to its very end: only then is the connection free for the next call.
-fn copy(body: &mut dyn Read, length: u64, sink: &mut dyn DownloadSink) -> Result<u64, CallError> {
+pub(crate) fn copy(body: &mut dyn Read, length: u64, sink: &mut dyn DownloadSink) -> Result<u64, CallError> {
     let mut piece = vec![0; usize::try_from(length).unwrap_or(PIECE_BYTES).clamp(1, PIECE_BYTES)];
     let mut copied = 0;
     loop {
