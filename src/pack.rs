@@ -217,8 +217,10 @@ mod tests {
         pack.finish().unwrap()
     }
 
+    type Files = Vec<(PackedFile, Vec<u8>)>;
+
     /// The whole files of a pack, and how it ended.
-    fn read(mut pack: &[u8]) -> (Vec<(PackedFile, Vec<u8>)>, Result<(), PackError>) {
+    fn read(mut pack: &[u8]) -> (Files, Result<(), PackError>) {
         let mut files = Vec::new();
         let end = read_pack(&mut pack, |file, content| {
             let mut bytes = Vec::new();

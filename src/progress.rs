@@ -260,8 +260,8 @@ impl Counts {
         slow.take(rows.into()).for_each(|file| file.draw(screen, total));
         let received = self.bytes + self.active.iter().map(|file| file.received()).sum::<u64>();
         total.set_position(received);
-        if self.expected > 0 {
-            total.set_length(self.expected);
+        if let Some(bytes) = Some(self.expected).filter(|bytes| *bytes > 0).or_else(|| self.estimated_bytes()) {
+            total.set_length(bytes);
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A rate is never negative.
         let rate = size(total.per_sec() as u64);
@@ -270,6 +270,16 @@ impl Counts {
         let figures = self.figures(received) + &left + &format!(", {rate}/s");
         let columns = usize::from(window.ws_col.saturating_sub(1).min(FIGURES_COLUMNS));
         total.set_message(format!("{figures:<columns$.columns$}"));
+    }
+
+    /// Estimates the bytes of a run of which no peer told a size: files whose size is not known yet are taken to be like
+    /// the others. None where there is nothing to go by.
+    fn estimated_bytes(&self) -> Option<u64> {
+        let lengths = || self.active.iter().filter_map(|file| file.length.get());
+        let known_bytes = lengths().fold(self.bytes, |sum, length| sum.saturating_add(*length));
+        let known_files = self.done + lengths().count() as u64;
+        let mean = known_bytes.checked_div(known_files).filter(|mean| *mean > 0)?;
+        Some(known_bytes.saturating_add(mean.saturating_mul(self.files.saturating_sub(known_files))))
     }
 
     /// Says how much of what is here; a plus sign follows what may become more.
@@ -308,6 +318,26 @@ impl ActiveFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn counts(files: u64, done: u64, bytes: u64, lengths: &[Option<u64>]) -> Counts {
+        let name = FileName::from_bytes(b"name").expect("a name");
+        let file = |length: &Option<u64>| {
+            let length = length.map_or_else(OnceLock::new, OnceLock::from);
+            Arc::new(ActiveFile { length, ..ActiveFile::new(name.clone()) })
+        };
+        Counts { files, done, bytes, active: lengths.iter().map(file).collect(), ..Counts::default() }
+    }
+
+    #[test]
+    fn files_of_unknown_size_are_taken_to_be_like_the_others() {
+        assert_eq!(counts(20, 0, 0, &[]).estimated_bytes(), None);
+        assert_eq!(counts(20, 0, 0, &[None]).estimated_bytes(), None);
+        assert_eq!(counts(20, 0, 0, &[Some(1000)]).estimated_bytes(), Some(20_000));
+        assert_eq!(counts(3, 2, 300, &[Some(5000)]).estimated_bytes(), Some(5300));
+        assert_eq!(counts(4, 2, 2000, &[None]).estimated_bytes(), Some(4000));
+        assert_eq!(counts(4, 2, 0, &[]).estimated_bytes(), None);
+        assert_eq!(counts(4, 5, 100, &[Some(u64::MAX), Some(1)]).estimated_bytes(), Some(u64::MAX));
+    }
 
     #[test]
     fn what_may_become_more_has_a_plus_sign() {

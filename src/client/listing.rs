@@ -175,10 +175,8 @@ impl Calls<'_> {
         }
         let pattern = self.run.options.pattern.as_str();
         let mut counts = NameCounts::default();
-        let indexed = self
-            .run
-            .client
-            .index(peer, pattern, &mut |entry| self.take(number, entry.name, Some(entry.size), &mut counts));
+        let indexed =
+            self.run.client.index(peer, pattern, |entry| self.take(number, entry.name, Some(entry.size), &mut counts));
         match indexed {
             Err(failure) if may_know_no_index(&failure) => {
                 log::debug!("{peer} gives no index: {failure}");

@@ -206,9 +206,10 @@ fn a_closed_standard_output_is_no_crash() {
 fn a_list_that_nobody_can_get_is_a_failure() {
     let shared = Dir::with([("file", &b"content"[..])]);
     let server = serve(&shared).start();
-    for (redirection, status, told) in
-        [(">&-", 1, "tinyp2p: could not print to standard output: it is closed\n"), ("> /dev/null", 0, "")]
-    {
+    for (redirection, status, told) in [
+        (">&-", 1, "tinyp2p: could not print to standard output: it is closed\n"),
+        ("> /dev/null", 0, "tinyp2p: 1 file, 7 B\n"),
+    ] {
         let mut command = Command::new("sh");
         let script = format!("exec \"$0\" \"$@\" {redirection}");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_tinyp2p"), PASSWORD, "client", "--list", server.url(), ""]);

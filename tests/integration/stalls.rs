@@ -66,7 +66,7 @@ fn a_server_that_is_stopped_holds_up_no_file_of_another_but_the_end() {
     let begun = Instant::now();
     let run = download(&here, given.url()).options(["--timeout", "8"]).start();
     let list_dir = Dir::new();
-    let list = download(&list_dir, given.url()).options(["--timeout", "8", "--list"]).start();
+    let list = download(&list_dir, given.url()).options(["--timeout", "8", "-q", "--list"]).start();
     eventually("the file", PATIENCE, || (here.names() == ["file"]).then_some(()));
     assert!(begun.elapsed() < limit / 2, "{:?}", begun.elapsed());
     for run in [run, list] {

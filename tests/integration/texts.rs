@@ -344,7 +344,7 @@ fn a_directory_that_cannot_be_used_is_told() {
 fn ask_with(variable: Option<&str>, input: &str, url: &str) -> Run {
     let mut command = Command::new("sh");
     let script = "printf \"$INPUT\" | \"$@\"";
-    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_tinyp2p"), "-", "client", "--list", url, ""]);
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_tinyp2p"), "-", "client", "-q", "--list", url, ""]);
     command.env("INPUT", input).env_remove("TINYP2P_PASSWORD");
     if let Some(password) = variable {
         command.env("TINYP2P_PASSWORD", password);
@@ -477,7 +477,9 @@ fn quiet_leaves_errors_and_warnings_and_verbose_adds_who_has_what() {
     let mut expected = vec![
         "tinyp2p: 'lost' is not here: no peer could send it",
         "tinyp2p: 2 files, 3 B in T s (RATE), 0 already here, 1 failed",
+        "tinyp2p: GIVEN gives no index: the answer makes no sense: not an index",
         "tinyp2p: GIVEN has 2 matching files",
+        "tinyp2p: OTHER gives no index: the answer makes no sense: not an index",
         "tinyp2p: OTHER has 2 matching files",
         "tinyp2p: fetched 'both' from OTHER: 1 B",
         "tinyp2p: fetched 'other' from OTHER: 2 B",
@@ -510,10 +512,14 @@ fn the_list_is_sorted_names_and_with_verbose_their_holders() {
     let given = given.on_peers(list).file("a", Reply::content("")).file("c", Reply::content("")).start();
     let here = Dir::with([("b", &b""[..])]);
     let run = download(&here, given.url()).options(["--list"]).run();
-    assert_eq!((&*run.stdout, &*run.stderr, run.code()), ("a\nc\n", "", Some(0)), "{run}");
+    assert_eq!(
+        (&*run.stdout, &*run.stderr, run.code()),
+        ("- a\n- c\n", "tinyp2p: 2 files, 0 B and 2 of unknown size\n", Some(0)),
+        "{run}"
+    );
     let run = download(&here, given.url()).options(["--list", "-v"]).run();
     let (given_url, other_url) = (given.url(), other.url());
-    let listed = format!("a\t{given_url}\nb\t{other_url}\nc\t{given_url} {other_url}\n");
+    let listed = format!("- a\t{given_url}\n- b\t{other_url}\n- c\t{given_url} {other_url}\n");
     assert_eq!((&*run.stdout, run.code()), (&*listed, Some(0)), "{run}");
     assert_eq!(here.names(), ["b"]);
     assert_eq!((given.fetched(), other.fetched()), (vec![], vec![]));

@@ -164,7 +164,6 @@ fn wrong_types_are_faults_after_a_right_proof() {
         (int(0), string("http://127.0.0.1:1")),
         (int(0), int(0)),
         (int(1), int(1)),
-        (int(1), array(["file0"])),
         (int(2), int(2)),
         (int(2), array(["file0"])),
     ] {
