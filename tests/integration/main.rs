@@ -4,6 +4,7 @@
 //! - `wire`: HTTP and XML-RPC, byte for byte, against a server; the exchanges recorded from the original
 //! - `files`: what a server shares, what it never does, and how content is spelled
 //! - `relay`: the long wire of the benchmark delays and limits as it says
+//! - `packs`: what a client makes of good and bad indices and packs, and what each bad one costs
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
 //! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
@@ -54,6 +55,7 @@ mod harness;
 mod layers;
 mod liars;
 mod network;
+mod packs;
 mod relay;
 mod roundtrip;
 mod stalls;

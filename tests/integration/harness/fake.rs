@@ -40,6 +40,9 @@ pub(crate) struct FakePeer {
 struct Script {
     peers: Option<Reply>,
     names: Option<Reply>,
+    index: Option<Reply>,
+    /// The answers to calls for packs, the last of which is given again and again.
+    packs: Vec<Reply>,
     /// By name: the answers to its fetches, the last of which is given again and again.
     files: HashMap<String, Vec<Reply>>,
 }
@@ -103,6 +106,18 @@ impl FakePeer {
         self
     }
 
+    /// What op 1 with an array is answered with, instead of plain names.
+    pub(crate) fn on_index(mut self, reply: Reply) -> Self {
+        self.script.index = Some(reply);
+        self
+    }
+
+    /// What calls for packs are answered with, one after the other, those beyond the last as that.
+    pub(crate) fn on_packs(mut self, replies: impl Into<Vec<Reply>>) -> Self {
+        self.script.packs = replies.into();
+        self
+    }
+
     /// Shares a file; its fetch is answered with `reply`.
     pub(crate) fn file(mut self, name: &str, reply: Reply) -> Self {
         self.script.files.insert(name.to_owned(), vec![reply]);
@@ -130,7 +145,8 @@ impl FakePeer {
             names.sort();
             Reply::names(names)
         });
-        let script = Arc::new((peers, names, script.files));
+        let index = script.index.unwrap_or_else(|| names.clone());
+        let script = Arc::new((peers, names, script.files, index, script.packs));
         let state = Arc::clone(&self.state);
         self.acceptor = Some(thread::spawn(move || {
             for stream in listener.incoming() {
@@ -145,7 +161,11 @@ impl FakePeer {
                     state.connections.enter();
                     let calls = state.attend(&stream, |call| match (call.op, &call.arg) {
                         (0, _) => script.0.clone(),
+                        (1, Value::List(_)) => script.3.clone(),
                         (1, _) => script.1.clone(),
+                        (4, Value::List(_)) if !script.4.is_empty() => {
+                            script.4[state.count_op(4).min(script.4.len() - 1)].clone()
+                        }
                         (_, Value::Text(name)) => {
                             let name = String::from_utf8_lossy(name);
                             let unknown = || Reply::fault(format!("[Errno 2] No such file or directory: '{name}'"));
@@ -182,7 +202,8 @@ impl FakePeer {
 
     /// The names that were fetched from it so far, in order of the calls.
     pub(crate) fn fetched(&self) -> Vec<String> {
-        let fetches = self.calls().into_iter().filter(|call| call.op != 0 && call.op != 1);
+        let is_fetch = |call: &Call| call.op != 0 && call.op != 1 && matches!(call.arg, Value::Text(_));
+        let fetches = self.calls().into_iter().filter(is_fetch);
         fetches.map(|call| call.arg.text()).collect()
     }
 
@@ -239,6 +260,11 @@ impl Drop for FakePeer {
 }
 
 impl State {
+    /// How often this op was asked before.
+    fn count_op(&self, op: i64) -> usize {
+        self.calls.lock().unwrap().iter().filter(|earlier| earlier.op == op).count()
+    }
+
     /// How often this was asked before.
     fn count(&self, call: &Call) -> usize {
         let calls = self.calls.lock().unwrap();
