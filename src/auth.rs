@@ -18,6 +18,11 @@ impl Password {
         Self(text.into())
     }
 
+    /// Whether it is the empty text, which is hardly meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether it begins or ends with white space, which is part of it and seldom meant.
     pub(crate) fn has_outer_white_space(&self) -> bool {
         self.0.trim() != self.0

@@ -62,6 +62,9 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Mode::Client(options) => (Style::Tool, &options.common),
     };
     logger::start(style, common.verbosity());
+    if password.is_empty() {
+        log::warn!("the password is empty, so everybody can guess it");
+    }
     if password.has_outer_white_space() {
         log::warn!("the password begins or ends with white space, which is taken as part of it");
     }

@@ -1,7 +1,7 @@
 //! The one call of the protocol, `f(proof, op, arg)`: typed calls and replies, to and from XML-RPC.
 //!
 //! A new op is a variant of [`Op`], an arm of [`write_call`], one of `parse` above the arm that takes every other number
-//! for a fetch, a reply's writer and reader, an arm of the server's handler, and a method of `PeerClient`. The order of
+//! for a fetch (where newer peers send an array, the original sends a string), a reply's writer and reader, an arm of the server's handler, and a method of `PeerClient`. The order of
 //! checks is the original's: the number of parameters, then the proof, then the types.
 
 use std::io::{BufRead, Write};

@@ -10,7 +10,7 @@ use std::{
     iter,
     sync::{
         Condvar, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -50,7 +50,14 @@ pub(super) struct Downloads<'a> {
     changed: Condvar,
     /// Whether it was said that there is too little room.
     is_short_of_room: AtomicBool,
+    /// Files for which there was no room, and files that appeared meanwhile: a full disk, or another client in the same
+    /// directory, must not say the same of each of thousands.
+    without_room: AtomicUsize,
+    appeared: AtomicUsize,
 }
+
+/// How many files are named of which the same is to be said; the others are counted.
+const FILES_NAMED: usize = 3;
 
 /// A whole file that waits to be committed.
 struct Downloaded<'a> {
@@ -69,6 +76,8 @@ impl<'a> Downloads<'a> {
             queue,
             changed: Condvar::new(),
             is_short_of_room: AtomicBool::new(false),
+            without_room: AtomicUsize::new(0),
+            appeared: AtomicUsize::new(0),
         }
     }
 
@@ -326,7 +335,8 @@ impl<'a> Downloads<'a> {
             queue.finish(task.name_id, Outcome::Failed);
             if concerns_all { queue.stop() } else { queue.is_stopped() }
         });
-        if !was_stopped {
+        let is_named = !is_want_of_space || self.without_room.fetch_add(1, Ordering::Relaxed) < FILES_NAMED;
+        if !was_stopped && is_named {
             log::error!("could not save '{name}': {}", reason(error));
         }
         if concerns_all {
@@ -381,7 +391,9 @@ impl<'a> Downloads<'a> {
     fn leave_alone(&self, task: &Task) {
         let name = &task.file_name;
         let outcome = outcome_of_entry(self.run.dir, name);
-        if outcome == Some(Outcome::AlreadyHere) {
+        if outcome == Some(Outcome::AlreadyHere) && self.appeared.fetch_add(1, Ordering::Relaxed) >= FILES_NAMED {
+            log::debug!("'{name}' appeared here meanwhile");
+        } else if outcome == Some(Outcome::AlreadyHere) {
             log::warn!("'{name}' appeared here meanwhile; it is left as it is");
         } else if outcome.is_none() {
             log::error!("could not save '{name}': something had the name for a moment");
@@ -391,6 +403,13 @@ impl<'a> Downloads<'a> {
 
     /// Says what became of the names.
     fn report(&self, tally: Tally) {
+        let unnamed = |count: &AtomicUsize| count.load(Ordering::Relaxed).saturating_sub(FILES_NAMED);
+        if unnamed(&self.without_room) > 0 {
+            log::error!("could not save {} for want of room", format::count(unnamed(&self.without_room), "more file"));
+        }
+        if unnamed(&self.appeared) > 0 {
+            log::warn!("{} appeared here meanwhile", format::count(unnamed(&self.appeared), "more file"));
+        }
         let Tally { saved, bytes, already_here, failed, directories, open, .. } = tally;
         let is_interrupted = self.run.interruption.has_come();
         let how = if is_interrupted { "interrupted: " } else { "" };
@@ -404,7 +423,7 @@ impl<'a> Downloads<'a> {
             }
         }
         if saved + already_here + failed + directories + open == 0 && !is_interrupted {
-            text += "; nobody has a matching file";
+            text += "; nobody who answered has a matching file";
         }
         log::info!("{text}");
     }

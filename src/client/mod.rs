@@ -4,11 +4,13 @@
 //!
 //! 1. `mod.rs`, [`run`]: opens the directory, does all that follows, and makes the exit status of it.
 //! 2. `mod.rs`, `exchange_peers`: asks the given server for its peer list.
-//! 3. `listing.rs`, `ask`: asks all peers for what matches, each name checked by `Calls::check`, beside all that follows.
+//! 3. `listing.rs`, `ask`: asks all peers for an index or a listing of what matches, each name checked by `Calls::check`,
+//!    beside all that follows.
 //! 4. `collector.rs`, `ListingCollector::add`: collects the names, in bounded memory.
 //! 5. `index.rs`, `FileIndex::join`: one name for all who list it, as soon as a listing is whole; `--list` ends here.
-//! 6. `queue.rs`, `DownloadQueue::next`: the next name, and the peer to ask for it.
-//! 7. `download.rs`, `Downloads::work`: a job calls that peer, by `PeerClient::download` in `peer_client/mod.rs`.
+//! 6. `queue.rs`, `DownloadQueue::next`: the next name, or the next small ones for a pack, and the peer to ask for them.
+//! 7. `download.rs`, `Downloads::work`: a job calls that peer, by `PeerClient::download` or `download_pack` in
+//!    `peer_client/mod.rs`.
 //! 8. `spool.rs`, `SpooledDownload::write`: what comes goes into memory or into a partial file.
 //! 9. `download.rs`, `Downloads::commit`: `DownloadDir::commit_batch` syncs, names and syncs again.
 //! 10. `output.rs`, `print_names`: the name is printed.

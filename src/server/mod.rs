@@ -10,8 +10,8 @@
 //! 4. `connection.rs`, `answer`: waits for a permit if the request is large ([`limits`]);
 //! 5. `backend_pool.rs`, `BackendPool::call`: a spare backend, a new one, or the next that is free;
 //! 6. `backend.rs`, `Backend::call`: to `tiny_http` over its private socket and back, `route` by method and path;
-//! 7. `handler.rs`, `Handler::handle`: checks the proof; exchanges peers, lists, or opens a file of the `SharedDir`;
-//! 8. `connection.rs`, `write_response`: by `Response::write`, head and body of exact length, else a reset;
+//! 7. `handler.rs`, `Handler::handle`: checks the proof; exchanges peers, searches the `SharedDir`, or opens a file or a pack of it;
+//! 8. `connection.rs`, `write_response`: by `Response::write`, head and body of exact length or in chunks, else a reset;
 //! 9. `connection.rs`, `serve`: the next request, unless that answer was the last; then `linger` has ended it.
 
 mod activity;

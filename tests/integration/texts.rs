@@ -410,6 +410,8 @@ fn white_space_at_an_end_of_the_password_is_told() {
         let run = Running::start(&dir, command).finish().ends(1, &[], &["could not get the peer list"]);
         assert_eq!(run.stderr.starts_with(warning), is_told, "{run}");
     }
+    let server = serve(&dir).password("").start();
+    server.wait_for_log(&["Z warning: the password is empty, so everybody can guess it"]);
     let server = serve(&dir).password(" x").start();
     server.wait_for_log(&["Z warning: the password begins or ends with white space, which is taken as part of it"]);
 }
@@ -439,7 +441,8 @@ fn in_a_pipe_there_are_names_and_a_summary() {
     let run = download(&Dir::new(), server.url()).pattern("^a$").run().ends(0, &["a"], &[]);
     assert_eq!(timeless(&run.stderr), "tinyp2p: 1 file, 1 B in T s (RATE), 0 already here, 0 failed\n");
     let run = download(&here, server.url()).pattern("z").run().ends(0, &[], &[]);
-    let nothing = "tinyp2p: 0 files, 0 B in T s (RATE), 0 already here, 0 failed; nobody has a matching file\n";
+    let nothing =
+        "tinyp2p: 0 files, 0 B in T s (RATE), 0 already here, 0 failed; nobody who answered has a matching file\n";
     assert_eq!(timeless(&run.stderr), nothing);
 }
 
