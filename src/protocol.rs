@@ -240,3 +240,89 @@ fn parse_entry(bytes: &[u8]) -> Option<IndexEntry<&[u8]>> {
 pub(crate) fn read_content(reply: impl BufRead, sink: &mut dyn Write) -> Result<u64, Error> {
     xmlrpc::read_content(reply, sink)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(names: &[&str]) -> Value {
+        Value::Array(names.iter().map(|name| Value::from(*name)).collect())
+    }
+
+    fn parse_arg(op: i32, arg: Value) -> Result<Op, i32> {
+        let call = xmlrpc::write_call("f", &[Value::from("proof"), Value::Int(op), arg]);
+        read_call(&call, |proof| proof == "proof").map_err(|rejection| match rejection {
+            Rejection::Proof => 0,
+            Rejection::Fault(_) => FAULT_CODE,
+            Rejection::UnknownForm(_) => UNKNOWN_FORM_CODE,
+        })
+    }
+
+    fn read(strings: &[&str]) -> Result<Vec<(u64, u64, String)>, Error> {
+        let mut entries = Vec::new();
+        read_index(&*xmlrpc::write_strings(2, strings), |entry| {
+            entries.push((entry.size, entry.age, String::from_utf8_lossy(entry.name).into_owned()));
+            Ok::<_, Error>(())
+        })?;
+        Ok(entries)
+    }
+
+    #[test]
+    fn calls_for_an_index_and_a_pack_come_back() {
+        for op in [Op::Index("a b".to_owned()), Op::Pack(vec![]), Op::Pack(vec![b"\xe9 ".to_vec(), b"b".to_vec()])] {
+            assert_eq!(read_call(&write_call("proof", &op), |proof| proof == "proof").unwrap(), op);
+        }
+    }
+
+    #[test]
+    fn an_array_of_another_form_has_a_fault_code_of_its_own() {
+        for (op, arg) in [
+            (1, array(&[])),
+            (1, array(&["a", "b"])),
+            (1, Value::Array(vec![Value::Int(1)])),
+            (2, array(&["a"])),
+            (3, array(&["a", "0", "1"])),
+            (5, array(&[])),
+        ] {
+            assert_eq!(parse_arg(op, arg.clone()), Err(UNKNOWN_FORM_CODE), "{op} {arg:?}");
+        }
+        for arg in [array(&vec!["a"; MAX_PACK_NAMES + 1]), Value::Array(vec![Value::Int(1)])] {
+            assert_eq!(parse_arg(4, arg), Err(FAULT_CODE));
+        }
+        assert_eq!(parse_arg(4, Value::from("name")), Ok(Op::Fetch(b"name".to_vec())), "as in the original");
+    }
+
+    #[test]
+    fn an_index_comes_back() {
+        let name = |bytes: &str| FileName::from_bytes(bytes.as_bytes()).unwrap();
+        let entries = [(0, 0, "a"), (u64::MAX, 5, " b  c "), (7, u64::MAX, "1 2 3")]
+            .map(|(size, age, bytes)| IndexEntry { size, age, name: name(bytes) });
+        let mut read = Vec::new();
+        read_index(&*write_index(&entries), |entry| {
+            read.push(IndexEntry { name: FileName::from_bytes(entry.name).unwrap(), size: entry.size, age: entry.age });
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+        assert_eq!(read, entries);
+    }
+
+    #[test]
+    fn an_index_needs_an_entry_and_every_entry_its_form() {
+        assert_eq!(read(&["1 2 x"]).unwrap(), [(1, 2, "x".to_owned())]);
+        for strings in [
+            &[][..],
+            &["x"],
+            &["1 2 x", "y"],
+            &["1 2 "],
+            &["1 2"],
+            &["1  2 x"],
+            &[" 1 2 x"],
+            &["+1 2 x"],
+            &["-1 2 x"],
+            &["0x1 2 x"],
+            &["18446744073709551616 2 x"],
+        ] {
+            assert!(matches!(read(strings), Err(Error::Malformed(_))), "{strings:?}");
+        }
+    }
+}

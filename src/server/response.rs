@@ -187,4 +187,41 @@ mod tests {
             assert_eq!(validators(&file, now), expected, "{modified:?}");
         }
     }
+
+    /// Writes an answer of unknown length; how that ended, and what was written after the head.
+    fn write_unknown(is_http_1_0: bool, body: Body) -> (bool, String) {
+        let answer = Answer { content_type: "text/plain", length: None, file: None, body };
+        let mut bytes = Vec::new();
+        let result = Response::new("200 OK", "", answer).write(&mut bytes, false, false, is_http_1_0);
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert_eq!(head.contains("Transfer-Encoding: chunked"), !is_http_1_0, "{head}");
+        assert!(!head.contains("Content-Length"), "{head}");
+        (result.is_ok(), body.to_owned())
+    }
+
+    fn pieces(to: &mut dyn Write) -> io::Result<()> {
+        to.write_all(b"one")?;
+        to.write_all(b"")?;
+        to.write_all(&[b'x'; 17])
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_goes_in_chunks_or_until_the_end() {
+        let chunks = format!("3\r\none\r\n11\r\n{}\r\n0\r\n\r\n", "x".repeat(17));
+        assert_eq!(write_unknown(false, Box::new(pieces)), (true, chunks));
+        assert_eq!(write_unknown(true, Box::new(pieces)), (true, format!("one{}", "x".repeat(17))));
+        assert_eq!(write_unknown(false, Box::new(|_| Ok(()))), (true, "0\r\n\r\n".to_owned()));
+    }
+
+    #[test]
+    fn a_body_that_fails_has_no_last_chunk() {
+        let fails = |to: &mut dyn Write| to.write_all(b"one").and(Err(io::ErrorKind::NotFound.into()));
+        assert_eq!(write_unknown(false, Box::new(fails)), (false, "3\r\none\r\n".to_owned()));
+        let panics = |to: &mut dyn Write| -> io::Result<()> {
+            to.write_all(b"one")?;
+            std::panic::resume_unwind(Box::new("as wanted"))
+        };
+        assert_eq!(write_unknown(false, Box::new(panics)), (false, "3\r\none\r\n".to_owned()));
+    }
 }

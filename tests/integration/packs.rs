@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Dir, FakePeer, Peak, Reply, Value, download, names_answer, serve};
+use crate::harness::{
+    Connection, Dir, FakePeer, PASSWORD, PATIENCE, Peak, Reply, Server, Value, array, call, call_for, download,
+    eventually, int, method_call, names_answer, proof, serve, string,
+};
 
 /// The files of the scripted peers: names, and contents in packs and by themselves, which differ to tell which came.
 const FILES: [(&str, &str, &str); 3] =
@@ -256,4 +259,145 @@ fn a_run_that_will_not_fit_says_so_at_its_start() {
     let peer = FakePeer::new().on_index(index).file("huge", Reply::content("small")).start();
     let run = download(&Dir::new(), peer.url()).run();
     run.ends(0, &["huge"], &["warning: the files to come take 4.00 EiB, but there is room for"]);
+}
+
+// What our server answers.
+
+/// Asks for a pack; the head of the answer and its body, as far as it comes.
+fn ask_for_pack(server: &Server, version: &str, accept: &str, names: &[&str]) -> (String, Vec<u8>) {
+    let call = method_call("f", &[&string(&proof(PASSWORD, server.url())), &int(4), &array(names)]);
+    let mut connection = Connection::open(server.url());
+    let length = call.len();
+    let head =
+        format!("POST / HTTP/{version}\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{accept}\r\n");
+    assert!(connection.send(head + &call));
+    let head = connection.head();
+    let (body, _) = connection.rest_and_end();
+    (format!("{head:?}"), body)
+}
+
+const ACCEPT: &str = "Accept: application/x-tar\r\n";
+
+/// The names and contents in a tar archive without long names.
+fn unpack(mut bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    while bytes[0] != 0 {
+        let name = bytes[..100].split(|byte| *byte == 0).next().unwrap();
+        let size = usize::from_str_radix(str::from_utf8(&bytes[124..135]).unwrap(), 8).unwrap();
+        files.push((String::from_utf8(name.to_vec()).unwrap(), bytes[512..512 + size].to_vec()));
+        bytes = &bytes[512 + size.next_multiple_of(512)..];
+    }
+    assert_eq!(bytes, [0; 1024], "the end blocks");
+    files
+}
+
+#[test]
+fn an_index_tells_sizes_and_ages_of_what_is_listed() {
+    let dir = Dir::with([("b c", &b"12345"[..]), ("a", b""), ("other.txt", b"1")]);
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(1000);
+    let changed = std::fs::File::options().write(true).open(dir.path().join("a")).unwrap();
+    changed.set_modified(long_ago).unwrap();
+    let changed = std::fs::File::options().write(true).open(dir.path().join("b c")).unwrap();
+    changed.set_modified(std::time::SystemTime::now() + Duration::from_secs(5000)).unwrap();
+    let server = serve(&dir).start();
+    let entries = call(server.url(), 1, &array(["^[ab]"])).names();
+    let entries: Vec<Vec<&str>> = entries.iter().map(|entry| entry.splitn(3, ' ').collect()).collect();
+    let [a, b] = &*entries else { panic!("{entries:?}") };
+    assert_eq!((a[0], a[2], b[0], b[2]), ("0", "a", "5", "b c"));
+    assert!((1000..1100).contains(&a[1].parse().unwrap()), "{entries:?}");
+    assert!((0..100).contains(&b[1].parse().unwrap()), "a time ahead counts as the last change of status: {entries:?}");
+    assert_eq!(call(server.url(), 1, &array(["nothing"])).names(), [""; 0]);
+}
+
+#[test]
+fn a_pack_holds_what_can_be_opened_in_the_order_asked_for() {
+    let largest = vec![b'l'; 1 << 20];
+    let dir = Dir::with([("a", &b"one"[..]), ("empty", b""), ("largest", &largest), ("-\u{e9}", &[0; 512])]);
+    dir.write("too large", vec![b'l'; (1 << 20) + 1]);
+    std::fs::create_dir(dir.path().join("directory")).unwrap();
+    let server = serve(&dir).start();
+    let names = ["largest", "missing", "a", "directory", "empty", "../a", "too large", "-\u{e9}"];
+    let (head, body) = ask_for_pack(&server, "1.0", ACCEPT, &names);
+    assert!(head.contains("application/x-tar") && !head.contains("chunked"), "{head}");
+    let expected = [("largest", largest), ("a", b"one".to_vec()), ("empty", vec![]), ("-\u{e9}", vec![0; 512])];
+    assert_eq!(unpack(&body), expected.map(|(name, content)| (name.to_owned(), content)));
+    let (head, chunks) = ask_for_pack(&server, "1.1", ACCEPT, &names);
+    assert!(head.contains("chunked"), "{head}");
+    assert!(chunks.ends_with(b"\r\n0\r\n\r\n") && chunks.len() > body.len());
+}
+
+#[test]
+fn a_pack_needs_a_caller_who_takes_it_and_a_right_proof() {
+    let dir = Dir::with([("a", &b"one"[..])]);
+    let server = serve(&dir).start();
+    let (_, body) = ask_for_pack(&server, "1.1", "Accept: */*\r\n", &["a"]);
+    assert!(String::from_utf8(body).unwrap().contains("Accept: application/x-tar"), "a fault that tells");
+    assert_eq!(call(server.url(), 4, &string("a")).content(), b"one", "with a string it is a fetch");
+    let mut connection = Connection::open(server.url());
+    connection.post("/", call_for("another", server.url(), 4, &array(["a"])));
+    connection.response().answer().assert_false();
+}
+
+#[test]
+fn a_file_that_changes_in_a_pack_is_never_sent_as_if_whole() {
+    let dir = Dir::new();
+    let large = vec![b'1'; 1 << 20];
+    let names: Vec<String> = (0..64).map(|number| format!("file{number:02}")).collect();
+    for name in &names {
+        dir.write(name, &large);
+    }
+    let server = serve(&dir).options(["--timeout", "60"]).start();
+    let call = method_call("f", &[&string(&proof(PASSWORD, server.url())), &int(4), &array(&names)]);
+    let mut connection = Connection::open(server.url());
+    let head = format!("POST / HTTP/1.0\r\nContent-Length: {}\r\n{ACCEPT}\r\n", call.len());
+    assert!(connection.send(head + &call));
+    connection.head();
+    // When no more arrives the server waits within one of the first files; whichever it is, it is changed.
+    let mut buffer = vec![0; 32 << 20];
+    let mut before = 0;
+    eventually("a server that waits for its caller", PATIENCE, || {
+        let arrived = connection.stream().get_ref().peek(&mut buffer).unwrap();
+        (std::mem::replace(&mut before, arrived) == arrived).then_some(())
+    });
+    for name in &names {
+        dir.write(name, &large[..1000]);
+    }
+    let (bytes, is_end) = connection.rest_and_end();
+    let whole = bytes.chunks(512 + (1 << 20)).filter(|file| file.len() == 512 + (1 << 20)).count();
+    assert!(whole < 64 && !is_end, "{whole} files, {} bytes\n{server}", bytes.len());
+    assert!(
+        bytes.chunks(512 + (1 << 20)).all(|file| file.iter().skip(512).all(|byte| *byte == b'1')),
+        "no zeros in its place"
+    );
+    server.wait_for_log(&["could not send 'file"]);
+}
+
+#[test]
+fn a_pack_makes_one_line_in_the_log_and_each_file_one_with_verbose() {
+    let dir = Dir::with([("a", &b"one"[..]), ("b", b"two"), ("c", b"six")]);
+    let server = serve(&dir).start();
+    download(&Dir::new(), server.url()).run().ends(0, &["a", "b", "c"], &[]);
+    let log = server.wait_for_log(&["sent 3 files to 127.0.0.1: 9 B in "]);
+    assert!(!log.contains("sent 'a'"), "{log}");
+    let server = serve(&dir).options(["-v"]).start();
+    download(&Dir::new(), server.url()).run().ends(0, &["a", "b", "c"], &[]);
+    for line in ["sent 'a' to", "sent 'b' to", "sent 'c' to"] {
+        server.wait_for_log(&[line]);
+    }
+}
+
+#[test]
+fn python_unpacks_a_pack() {
+    let long = "\u{e9}".repeat(127);
+    let dir = Dir::with([("a", &b"one"[..]), ("empty", b""), (&long, &[7; 5000]), ("not this", b"x")]);
+    let (server, here) = (serve(&dir).start(), Dir::new());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/packs.py");
+    let mut command = std::process::Command::new("python3");
+    command.arg(script).args([server.url(), PASSWORD, "^[^n]"]).arg(here.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for name in ["a", "empty", &long] {
+        assert_eq!(here.read(name), dir.read(name), "{name}");
+    }
+    assert_eq!(here.names().len(), 3, "{output:?}");
 }
