@@ -35,8 +35,7 @@ const RESERVED_ROWS: u16 = 2;
 /// The row of the whole run: its figures, and a bar that takes the rest.
 const TOTAL: &str = "{msg} {wide_bar}";
 
-/// The columns of the figures where the terminal has more: the bar begins at the same place all the time. In 40 columns
-/// the last figures are cut off.
+/// The columns of the figures where the terminal has more: the bar begins at the same place all the time.
 const FIGURES_COLUMNS: u16 = 58;
 
 /// The row of a file: how much of it is here, and as much of its name as fits.
@@ -267,9 +266,8 @@ impl Counts {
         let rate = size(total.per_sec() as u64);
         let left = Some(total.eta()).filter(|left| !left.is_zero());
         let left = left.map(|left| format!(", {:#}", HumanDuration(left))).unwrap_or_default();
-        let figures = self.figures(received) + &left + &format!(", {rate}/s");
         let columns = usize::from(window.ws_col.saturating_sub(1).min(FIGURES_COLUMNS));
-        total.set_message(format!("{figures:<columns$.columns$}"));
+        total.set_message(self.figures(columns, received, &left, &format!(", {rate}/s")));
     }
 
     /// Estimates the bytes of a run of which no peer told a size: files whose size is not known yet are taken to be like
@@ -282,15 +280,19 @@ impl Counts {
         Some(known_bytes.saturating_add(mean.saturating_mul(self.files.saturating_sub(known_files))))
     }
 
-    /// Says how much of what is here; a plus sign follows what may become more.
-    fn figures(&self, received: u64) -> String {
+    /// Says how much of what is here, in this many columns: what does not fit is left out, the rate first. A plus sign
+    /// follows what may become more.
+    fn figures(&self, columns: usize, received: u64, left: &str, rate: &str) -> String {
         let more = |may_grow| if may_grow { "+" } else { "" };
-        let files = format!("{}/{}{} files", self.done, self.files, more(self.is_incomplete));
-        let received = size(received);
-        if self.expected == 0 {
-            return format!("{files}, {received}");
+        let files = format!("{}/{}{}", self.done, self.files, more(self.is_incomplete));
+        let mut bytes = size(received);
+        if self.expected > 0 {
+            bytes.extend(["/", &size(self.expected), more(self.is_incomplete || self.has_unsized)]);
         }
-        format!("{files}, {received}/{}{}", size(self.expected), more(self.is_incomplete || self.has_unsized))
+        let full = format!("{files} files, {bytes}{left}");
+        let figures = [full.clone() + rate, full, format!("{files}, {bytes}{left}")];
+        let fitting = figures.iter().find(|figures| figures.len() <= columns).unwrap_or(&figures[2]);
+        format!("{fitting:<columns$.columns$}")
     }
 }
 
@@ -340,14 +342,18 @@ mod tests {
     }
 
     #[test]
-    fn what_may_become_more_has_a_plus_sign() {
+    fn what_may_become_more_has_a_plus_sign_and_what_does_not_fit_is_left_out() {
+        let figures = |counts: &Counts, columns| counts.figures(columns, 1024, ", 5s", ", 9 B/s").trim_end().to_owned();
         let counts = Counts { files: 20, done: 3, expected: 2048, ..Counts::default() };
-        assert_eq!(counts.figures(1024), "3/20 files, 1.00 KiB/2.00 KiB");
+        assert_eq!(figures(&counts, 58), "3/20 files, 1.00 KiB/2.00 KiB, 5s, 9 B/s");
+        assert_eq!(figures(&counts, 39), "3/20 files, 1.00 KiB/2.00 KiB, 5s");
+        assert_eq!(figures(&counts, 30), "3/20, 1.00 KiB/2.00 KiB, 5s");
+        assert_eq!(figures(&counts, 10), "3/20, 1.00");
         let counts = Counts { has_unsized: true, ..counts };
-        assert_eq!(counts.figures(1024), "3/20 files, 1.00 KiB/2.00 KiB+");
+        assert_eq!(figures(&counts, 58), "3/20 files, 1.00 KiB/2.00 KiB+, 5s, 9 B/s");
         let counts = Counts { is_incomplete: true, ..counts };
-        assert_eq!(counts.figures(1024), "3/20+ files, 1.00 KiB/2.00 KiB+");
+        assert_eq!(figures(&counts, 58), "3/20+ files, 1.00 KiB/2.00 KiB+, 5s, 9 B/s");
         let counts = Counts { expected: 0, ..counts };
-        assert_eq!(counts.figures(1024), "3/20+ files, 1.00 KiB");
+        assert_eq!(figures(&counts, 58), "3/20+ files, 1.00 KiB, 5s, 9 B/s");
     }
 }
