@@ -171,7 +171,7 @@ impl<'a> Downloads<'a> {
             let is_answered = !downloaded.as_ref().is_err_and(CallError::is_no_answer);
             self.change(|queue| queue.end_call(task.peer, is_answered));
             match downloaded {
-                Ok(file) => self.hand_over(task, Some(file), sender),
+                Ok((file, bytes)) => hand_over(Downloaded { task, file, bytes }, sender),
                 Err(_) if self.run.interruption.has_come() || lock(&self.queue).is_stopped() => {}
                 Err(CallError::Local(error)) => self.fail_here(&task, &error),
                 Err(failure) => self.fail_there(&task, &failure),
@@ -216,16 +216,6 @@ impl<'a> Downloads<'a> {
         let bytes = self.run.client.download(peer, &task.file_name, &mut file)?;
         log::debug!("fetched '{}' from {peer}: {}", task.file_name, format::size(bytes));
         Ok((file, bytes))
-    }
-
-    fn hand_over(&self, task: Task, file: Option<(SpooledDownload<'a>, u64)>, sender: &SyncSender<Downloaded<'a>>) {
-        match file {
-            Some((file, bytes)) => {
-                let downloaded = Downloaded { task, file, bytes };
-                sender.send(downloaded).expect("files are committed until the last job has ended");
-            }
-            None => self.leave_alone(&task),
-        }
     }
 
     /// Handles a failure of the peer: the file is asked of the next one that has it.
@@ -305,15 +295,14 @@ impl<'a> Downloads<'a> {
         let mut saved = Vec::with_capacity(files.len());
         for ((task, bytes), committed) in tasks.into_iter().zip(self.run.dir.commit_batch(files)) {
             match committed {
-                Ok(Committed::Saved) => {
-                    self.change(|queue| queue.finish(task.name_id, Outcome::Saved(bytes)));
-                    saved.push(task.file_name);
-                }
+                Ok(Committed::Saved) => saved.push((task, bytes)),
                 Ok(Committed::AlreadyExists) => self.leave_alone(&task),
                 Err(error) => self.fail_here(&task, &error),
             }
         }
-        saved
+        // All at once: each change wakes the jobs.
+        self.change(|queue| saved.iter().for_each(|(task, bytes)| queue.finish(task.name_id, Outcome::Saved(*bytes))));
+        saved.into_iter().map(|(task, _)| task.file_name).collect()
     }
 
     /// Leaves what appeared under a name since the run began.
@@ -356,6 +345,11 @@ impl<'a> Downloads<'a> {
         }
         log::info!("{text}");
     }
+}
+
+/// Hands a whole file to the thread that commits.
+fn hand_over<'a>(downloaded: Downloaded<'a>, sender: &SyncSender<Downloaded<'a>>) {
+    sender.send(downloaded).expect("files are committed until the last job has ended");
 }
 
 fn report_loss(name: &FileName) {

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, io::Read, sync::mpsc::SyncSender};
 
 use super::{
     super::{queue::Task, spool::SpooledDownload},
-    Downloaded, Downloads, report_gone_peer,
+    Downloaded, Downloads, hand_over, report_gone_peer,
 };
 use crate::{
     error::CallError,
@@ -35,7 +35,7 @@ impl<'a> Downloads<'a> {
             missing.extend(to_come.drain(..found));
             let task = to_come.pop_front().expect("it was found");
             match self.receive(&task, &file, content) {
-                Ok(file) => self.hand_over(task, file, sender),
+                Ok((file, bytes)) => hand_over(Downloaded { task, file, bytes }, sender),
                 Err(CallError::Local(error)) => self.fail_here(&task, &error),
                 Err(failure) => {
                     missing.push(task);
@@ -70,21 +70,18 @@ impl<'a> Downloads<'a> {
         report_gone_peer(peer, self.change(|queue| queue.give_up_unanswering(number)));
     }
 
-    /// Receives one file of a pack; nothing where something has its name by now.
+    /// Receives one file of a pack: what came, and how many bytes that is.
     fn receive(
         &self,
         task: &Task,
         packed: &PackedFile,
         content: &mut dyn Read,
-    ) -> Result<Option<(SpooledDownload<'a>, u64)>, CallError> {
-        if self.run.dir.entry(&task.file_name).is_some() {
-            return Ok(None);
-        }
+    ) -> Result<(SpooledDownload<'a>, u64), CallError> {
         let mut file = SpooledDownload::new(self.run.dir, self.progress().file(&task.file_name));
         if let Some(time) = packed.modified {
             file.set_modified(time);
         }
         let bytes = peer_client::copy(content, packed.size, &mut file)?;
-        Ok(Some((file, bytes)))
+        Ok((file, bytes))
     }
 }
