@@ -307,6 +307,14 @@ mod tests {
     }
 
     #[test]
+    fn a_name_in_an_index_is_cut_to_one_byte_more_than_the_longest() {
+        for (length, arrives) in [(255, 255), (256, 256), (257, 256), (100_000, 256)] {
+            let entries = read(&[&format!("1 2 {}", "n".repeat(length))]).unwrap();
+            assert_eq!(entries, [(1, 2, "n".repeat(arrives))], "{length} bytes");
+        }
+    }
+
+    #[test]
     fn an_index_needs_an_entry_and_every_entry_its_form() {
         assert_eq!(read(&["1 2 x"]).unwrap(), [(1, 2, "x".to_owned())]);
         for strings in [

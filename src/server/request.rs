@@ -358,19 +358,25 @@ mod tests {
     }
 
     #[test]
-    fn octets_are_accepted_only_where_they_are_named() {
-        for (accept, accepts) in [
-            ("application/octet-stream", true),
-            ("text/xml;q=0.1 , APPLICATION/octet-stream ; q=0.01", true),
-            ("*/*", false),
-            ("application/*", false),
-            ("application/octet-stream;q=0", false),
-            ("application/octet-stream; Q=0.000", false),
-            ("application/octet-streams", false),
-            ("", false),
+    fn octets_and_packs_are_accepted_only_where_they_are_named() {
+        for (accept, raw, pack) in [
+            ("application/octet-stream", true, false),
+            ("text/xml;q=0.1 , APPLICATION/octet-stream ; q=0.01", true, false),
+            ("application/x-tar", false, true),
+            ("text/xml, application/X-TAR; q=0.5", false, true),
+            ("application/x-tar,application/octet-stream", true, true),
+            ("application/x-tar\r\nAccept: application/octet-stream", true, true),
+            ("application/x-tar;q=0, application/octet-stream", true, false),
+            ("*/*", false, false),
+            ("application/*", false, false),
+            ("application/octet-stream;q=0", false, false),
+            ("application/octet-stream; Q=0.000", false, false),
+            ("application/octet-streams", false, false),
+            ("application/x-tar-gz, x-tar", false, false),
+            ("", false, false),
         ] {
             let bytes = format!("POST / HTTP/1.0\r\nContent-Length: 0\r\nAccept: {accept}\r\n\r\n");
-            assert_eq!(read(bytes.as_bytes(), &[100]).unwrap().0.accepts.raw, accepts, "{accept}");
+            assert_eq!(read(bytes.as_bytes(), &[100]).unwrap().0.accepts, Accepts { raw, pack }, "{accept}");
         }
     }
 

@@ -215,6 +215,20 @@ mod tests {
     }
 
     #[test]
+    fn a_head_alone_has_neither_body_nor_last_chunk() {
+        for length in [None, Some(3)] {
+            let body: Body = Box::new(|_| panic!("nobody asked for the body"));
+            let answer = Answer { content_type: "text/plain", length, file: None, body };
+            let mut bytes = Vec::new();
+            Response::new("200 OK", "", answer).write(&mut bytes, true, true, false).unwrap();
+            let head = String::from_utf8(bytes).unwrap();
+            assert_eq!(head.find("\r\n\r\n"), Some(head.len() - 4), "{head}");
+            assert_eq!(head.contains("Transfer-Encoding: chunked\r\n"), length.is_none(), "{head}");
+            assert!(head.ends_with("Connection: close\r\n\r\n"), "{head}");
+        }
+    }
+
+    #[test]
     fn a_body_that_fails_has_no_last_chunk() {
         let fails = |to: &mut dyn Write| to.write_all(b"one").and(Err(io::ErrorKind::NotFound.into()));
         assert_eq!(write_unknown(false, Box::new(fails)), (false, "3\r\none\r\n".to_owned()));

@@ -72,6 +72,50 @@ fn a_listing_holds_what_is_wanted_only() {
     assert_eq!(names, [name(".dot"), name("b.txt")]);
 }
 
+/// The sizes and names in an index of everything.
+fn indexed(share: &SharedDir) -> Vec<(u64, String)> {
+    share.index(&|_| true).unwrap().iter().map(|entry| (entry.size, entry.name.as_str().to_owned())).collect()
+}
+
+#[test]
+fn an_index_names_what_a_listing_does_with_the_size_behind_a_link() {
+    let (_dir, share) = zoo();
+    let entries = indexed(&share);
+    let sizes: Vec<u64> = entries.iter().map(|(size, _)| *size).collect();
+    assert_eq!(sizes, [3, 5, 5, 0]);
+    assert_eq!(entries.into_iter().map(|(_, name)| name).collect::<Vec<_>>(), listed(&share));
+    let wanted = share.index(&|name| name == "b.txt").unwrap();
+    assert!(wanted.len() == 1 && (3600..3700).contains(&wanted[0].age), "{wanted:?}");
+}
+
+#[test]
+fn a_time_that_lies_ahead_counts_from_the_last_change_of_status() {
+    let (dir, path, _) = opened(b"content");
+    let changed = SystemTime::now();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_times(FileTimes::new().set_modified(changed + Duration::from_secs(1 << 40))).unwrap();
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!(super::age(&metadata, changed + Duration::from_secs(100)) / 10, 10);
+    assert_eq!(super::age(&metadata, changed - Duration::from_secs(100)), 0, "an age is never negative");
+    file.set_times(FileTimes::new().set_modified(UNIX_EPOCH - Duration::from_secs(7))).unwrap();
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!(super::age(&metadata, UNIX_EPOCH + Duration::from_secs(3)), 10, "of a time before 1970");
+    drop(dir);
+}
+
+#[test]
+fn an_index_leaves_out_what_vanishes_meanwhile() {
+    let (dir, share) = zoo();
+    let remove = |name: &str| {
+        if name == "b.txt" {
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        name != "a-link"
+    };
+    let names: Vec<_> = share.index(&remove).unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names, [name(".dot"), name("empty")]);
+}
+
 #[test]
 fn files_put_there_later_are_seen_at_once() {
     let (dir, share) = zoo();

@@ -401,7 +401,7 @@ fn a_directory_that_cannot_be_written_is_a_failure_at_once() {
 }
 
 /// A server that shares a directory and is not root, to whom every file would be readable.
-fn serve_unprivileged(shared: &Dir) -> Server {
+pub(crate) fn serve_unprivileged(shared: &Dir) -> Server {
     if !geteuid().is_root() {
         return serve(shared).start();
     }

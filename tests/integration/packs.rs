@@ -1,11 +1,18 @@
 //! What a client makes of indices and packs, good and bad. A bad one costs the answer and no file: what it did not
 //! bring is fetched as it always was.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
-use crate::harness::{
-    Connection, Dir, FakePeer, PASSWORD, PATIENCE, Peak, Reply, Server, Value, array, call, call_for, download,
-    eventually, int, method_call, names_answer, proof, serve, string,
+use crate::{
+    faults::serve_unprivileged,
+    harness::{
+        Connection, Dir, FakePeer, PASSWORD, PATIENCE, Peak, Reply, Server, Value, array, call, call_for, download,
+        eventually, int, method_call, names_answer, proof, serve, string,
+    },
 };
 
 /// The files of the scripted peers: names, and contents in packs and by themselves, which differ to tell which came.
@@ -291,6 +298,24 @@ fn unpack(mut bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// What the chunks of a body hold, as far as they came, and what stands after the last chunk; nothing if that is missing.
+fn unchunk(mut bytes: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
+    let mut content = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") {
+        let length = usize::from_str_radix(str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
+        bytes = &bytes[end + 2..];
+        if length == 0 {
+            return (content, bytes.strip_prefix(b"\r\n"));
+        }
+        content.extend_from_slice(&bytes[..length.min(bytes.len())]);
+        match bytes.get(length..).and_then(|rest| rest.strip_prefix(b"\r\n")) {
+            Some(rest) => bytes = rest,
+            None => break,
+        }
+    }
+    (content, None)
+}
+
 #[test]
 fn an_index_tells_sizes_and_ages_of_what_is_listed() {
     let dir = Dir::with([("b c", &b"12345"[..]), ("a", b""), ("other.txt", b"1")]);
@@ -323,7 +348,40 @@ fn a_pack_holds_what_can_be_opened_in_the_order_asked_for() {
     assert_eq!(unpack(&body), expected.map(|(name, content)| (name.to_owned(), content)));
     let (head, chunks) = ask_for_pack(&server, "1.1", ACCEPT, &names);
     assert!(head.contains("chunked"), "{head}");
-    assert!(chunks.ends_with(b"\r\n0\r\n\r\n") && chunks.len() > body.len());
+    assert!(unchunk(&chunks) == (body, Some(&[][..])), "the same pack, and nothing after it");
+}
+
+#[test]
+fn a_connection_is_kept_after_a_pack() {
+    let dir = Dir::with([("a", &b"one"[..]), ("b", b"")]);
+    let server = serve(&dir).start();
+    let call = method_call("f", &[&string(&proof(PASSWORD, server.url())), &int(4), &array(["b", "a"])]);
+    let mut connection = Connection::open(server.url());
+    for _ in 0..3 {
+        let length = call.len();
+        assert!(connection.send(format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n{ACCEPT}\r\n{call}")));
+        let head = connection.head();
+        assert!(!head.closes(), "{head:?}");
+        let mut chunks = Vec::new();
+        while unchunk(&chunks).1.is_none() {
+            let mut byte = [0];
+            connection.stream().read_exact(&mut byte).unwrap();
+            chunks.push(byte[0]);
+        }
+        let files = unpack(&unchunk(&chunks).0);
+        assert_eq!(files, [("b".to_owned(), vec![]), ("a".to_owned(), b"one".to_vec())]);
+        connection.post("/", call_for(PASSWORD, server.url(), 1, &array(["a"])));
+        assert!(connection.response().answer().names()[0].ends_with(" a"));
+    }
+}
+
+#[test]
+fn a_pack_leaves_out_what_may_not_be_read_and_goes_on() {
+    let dir = Dir::with([("a", &b"one"[..]), ("secret", b"two"), ("c", b"six")]);
+    std::fs::set_permissions(dir.join("secret"), PermissionsExt::from_mode(0o000)).unwrap();
+    let server = serve_unprivileged(&dir);
+    let (_, body) = ask_for_pack(&server, "1.0", ACCEPT, &["a", "secret", "c"]);
+    assert_eq!(unpack(&body), [("a".to_owned(), b"one".to_vec()), ("c".to_owned(), b"six".to_vec())]);
 }
 
 #[test]
@@ -340,6 +398,12 @@ fn a_pack_needs_a_caller_who_takes_it_and_a_right_proof() {
 
 #[test]
 fn a_file_that_changes_in_a_pack_is_never_sent_as_if_whole() {
+    for version in ["1.0", "1.1"] {
+        change_files_during_a_pack(version);
+    }
+}
+
+fn change_files_during_a_pack(version: &str) {
     let dir = Dir::new();
     let large = vec![b'1'; 1 << 20];
     let names: Vec<String> = (0..64).map(|number| format!("file{number:02}")).collect();
@@ -349,7 +413,7 @@ fn a_file_that_changes_in_a_pack_is_never_sent_as_if_whole() {
     let server = serve(&dir).options(["--timeout", "60"]).start();
     let call = method_call("f", &[&string(&proof(PASSWORD, server.url())), &int(4), &array(&names)]);
     let mut connection = Connection::open(server.url());
-    let head = format!("POST / HTTP/1.0\r\nContent-Length: {}\r\n{ACCEPT}\r\n", call.len());
+    let head = format!("POST / HTTP/{version}\r\nContent-Length: {}\r\n{ACCEPT}\r\n", call.len());
     assert!(connection.send(head + &call));
     connection.head();
     // When no more arrives the server waits within one of the first files; whichever it is, it is changed.
@@ -362,7 +426,12 @@ fn a_file_that_changes_in_a_pack_is_never_sent_as_if_whole() {
     for name in &names {
         dir.write(name, &large[..1000]);
     }
-    let (bytes, is_end) = connection.rest_and_end();
+    let (mut bytes, is_end) = connection.rest_and_end();
+    if version == "1.1" {
+        let (content, end) = unchunk(&bytes);
+        assert_eq!(end, None, "the last chunk says that a pack is whole");
+        bytes = content;
+    }
     let whole = bytes.chunks(512 + (1 << 20)).filter(|file| file.len() == 512 + (1 << 20)).count();
     assert!(whole < 64 && !is_end, "{whole} files, {} bytes\n{server}", bytes.len());
     assert!(
