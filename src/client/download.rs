@@ -49,13 +49,12 @@ pub(super) struct Downloads<'a> {
     changed: Condvar,
     /// Whether it was said that there is too little room.
     is_short_of_room: AtomicBool,
-    /// Files for which there was no room, and files that appeared meanwhile: a full disk, or another client in the same
-    /// directory, must not say the same of each of thousands.
-    without_room: AtomicUsize,
+    /// How many files appeared meanwhile.
     appeared: AtomicUsize,
 }
 
-/// How many files are named of which the same is to be said; the others are counted.
+/// How many files are named of which the same is to be said, and the others counted: a full disk, or another client in
+/// the same directory, must not say the same of each of thousands.
 const FILES_NAMED: usize = 3;
 
 /// A whole file that waits to be committed.
@@ -75,7 +74,6 @@ impl<'a> Downloads<'a> {
             queue,
             changed: Condvar::new(),
             is_short_of_room: AtomicBool::new(false),
-            without_room: AtomicUsize::new(0),
             appeared: AtomicUsize::new(0),
         }
     }
@@ -251,11 +249,14 @@ impl<'a> Downloads<'a> {
         }
         let concerns_all = !is_want_of_space && !matches!(error.kind(), InvalidFilename | InvalidInput | Other);
         let was_stopped = self.change(|queue| {
-            queue.finish(task.name_id, Outcome::Failed);
+            if is_want_of_space {
+                queue.fail_without_room(task.name_id);
+            } else {
+                queue.finish(task.name_id, Outcome::Failed);
+            }
             if concerns_all { queue.stop() } else { queue.is_stopped() }
         });
-        let is_named = !is_want_of_space || self.without_room.fetch_add(1, Ordering::Relaxed) < FILES_NAMED;
-        if !was_stopped && is_named {
+        if !was_stopped && (!is_want_of_space || lock(&self.queue).tally().without_room <= FILES_NAMED) {
             log::error!("could not save '{name}': {}", reason(error));
         }
         if concerns_all {
@@ -321,12 +322,13 @@ impl<'a> Downloads<'a> {
 
     /// Says what became of the names.
     fn report(&self, tally: Tally) {
-        let unnamed = |count: &AtomicUsize| count.load(Ordering::Relaxed).saturating_sub(FILES_NAMED);
-        if unnamed(&self.without_room) > 0 {
-            log::error!("could not save {} for want of room", format::count(unnamed(&self.without_room), "more file"));
+        let unnamed = tally.without_room.saturating_sub(FILES_NAMED);
+        if unnamed > 0 {
+            log::error!("could not save {} for want of room", format::count(unnamed, "more file"));
         }
-        if unnamed(&self.appeared) > 0 {
-            log::warn!("{} appeared here meanwhile", format::count(unnamed(&self.appeared), "more file"));
+        let unnamed = self.appeared.load(Ordering::Relaxed).saturating_sub(FILES_NAMED);
+        if unnamed > 0 {
+            log::warn!("{} appeared here meanwhile", format::count(unnamed, "more file"));
         }
         let Tally { saved, bytes, already_here, failed, directories, open, .. } = tally;
         let is_interrupted = self.run.interruption.has_come();

@@ -80,6 +80,8 @@ pub(super) struct Tally {
     pub(super) already_here: usize,
     pub(super) directories: usize,
     pub(super) failed: usize,
+    /// Of these, the ones for which there was no room.
+    pub(super) without_room: usize,
     /// Without an outcome yet.
     pub(super) open: usize,
     /// The bytes of all that was not here when it was listed, as far as peers tell sizes.
@@ -108,6 +110,8 @@ pub(super) struct DownloadQueue {
     /// Names for which there was no room; they get a second round, one by one, when nothing else is left.
     postponed: Vec<usize>,
     is_last_round: bool,
+    /// The size of the smallest file for which there was no room in the second round.
+    too_large: u64,
     /// Whether all listings have joined.
     is_complete: bool,
     /// Whether nothing more is to be downloaded.
@@ -186,6 +190,7 @@ impl DownloadQueue {
             postponed: Vec::new(),
             is_complete: false,
             is_last_round: false,
+            too_large: u64::MAX,
             is_stopped: false,
         }
     }
@@ -257,7 +262,12 @@ impl DownloadQueue {
             }
             let Some(name) = self.postponed.pop() else { return Next::Done };
             self.is_last_round = true;
-            if self.states[name].progress == Progress::Postponed {
+            if self.states[name].progress != Progress::Postponed {
+                continue;
+            }
+            if self.index.size(name).is_some_and(|size| size >= self.too_large) {
+                self.fail_without_room(name);
+            } else {
                 self.requeue(name);
             }
         }
@@ -332,6 +342,13 @@ impl DownloadQueue {
             self.postponed.push(name);
         }
         !self.is_last_round
+    }
+
+    /// Ends a name for which there was no room in the second round. Nor is there for what is as large.
+    pub(super) fn fail_without_room(&mut self, name: usize) {
+        self.too_large = self.too_large.min(self.index.size(name).unwrap_or(u64::MAX));
+        self.tally.without_room += 1;
+        self.finish(name, Outcome::Failed);
     }
 
     /// Hands a name that its source did not give to the others; what came of the name where there are none.
