@@ -12,9 +12,9 @@ use std::{
 use crate::{error::CallError, file_name::FileName, lock::lock};
 
 /// The memory in bytes that a name takes beside its own bytes: here, and in the index and the queue later on.
-const COST_OF_NAME: usize = 52;
+const COST_OF_NAME: usize = 40;
 
-/// The bytes of a size in a block.
+/// The bytes of a size in a block, and as much again in the index later on.
 pub(super) const SIZE_BYTES: usize = 8;
 
 /// The most bytes of a block. Listings grow by blocks, for a long run of bytes that is moved to grow leaves holes that
@@ -43,7 +43,7 @@ pub(super) struct PeerListing {
     pub(super) listing: Listing,
 }
 
-/// The names that one peer lists, each as a byte of its length, its bytes and the bytes of its file's size.
+/// The names that one peer lists, each as a byte of its length, its bytes and, in an index, the bytes of its file's size.
 #[derive(Default)]
 pub(super) struct Listing {
     pub(super) blocks: Vec<Vec<u8>>,
@@ -65,9 +65,12 @@ impl Listing {
         let block = self.blocks.last_mut().expect("there is one now");
         block.push(u8::try_from(name.len()).expect("a name has at most 255 bytes"));
         block.extend_from_slice(name);
-        block.extend_from_slice(&size.unwrap_or_default().to_le_bytes());
         self.names += 1;
         self.cost += 1 + name.len() + COST_OF_NAME;
+        if let Some(size) = size {
+            block.extend_from_slice(&size.to_le_bytes());
+            self.cost += 2 * SIZE_BYTES;
+        }
     }
 }
 
@@ -93,13 +96,11 @@ impl ListingCollector {
         if state.listings[peer].is_ok() { Ok(()) } else { Err(CallError::OverBudget) }
     }
 
-    /// Forgets what has come of a listing, which begins anew.
+    /// Forgets what has come of a listing, which begins anew even if it has been dropped.
     pub(super) fn restart(&self, peer: usize) {
         let mut state = lock(&self.state);
         state.used -= state.cost(peer);
-        if let Ok(listing) = &mut state.listings[peer] {
-            *listing = Listing::default();
-        }
+        state.listings[peer] = Ok(Listing::default());
     }
 
     /// Ends the listing of a peer; what has come of it is dropped after a failure.
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_listing_that_fails_is_forgotten() {
-        let collector = ListingCollector::new(3, 1_235_000);
+        let collector = ListingCollector::new(3, 1_000_000);
         assert_eq!(add(&collector, 0, 19_000), 19_000);
         collector.end(0, Some(CallError::Refused));
         assert_eq!(add(&collector, 1, 19_000), 19_000, "it has the room of the other");
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_largest_listing_gives_way_wherever_it_stands() {
-        let collector = ListingCollector::new(5, 3_706_000);
+        let collector = ListingCollector::new(5, 3_000_000);
         assert_eq!(add(&collector, 0, 10), 10);
         assert_eq!(add(&collector, 1, 25_000), 25_000);
         let hoarded = add(&collector, 2, 1_000_000);
@@ -209,7 +210,7 @@ mod tests {
     }
     #[test]
     fn what_is_handed_out_is_never_the_largest() {
-        let collector = ListingCollector::new(4, 3_706_000);
+        let collector = ListingCollector::new(4, 3_000_000);
         let ready = || collector.take_ready().into_iter().map(|ready| ready.peer).collect::<Vec<_>>();
         assert_eq!(add(&collector, 0, 20_000), 20_000);
         assert_eq!(add(&collector, 1, 5_000), 5_000);

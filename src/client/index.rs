@@ -29,11 +29,11 @@ pub(super) struct FileIndex {
 struct Joined {
     peer: usize,
     sources: Range<usize>,
-    /// Whether sizes stand after the names.
-    has_sizes: bool,
+    /// By source: its size in bytes; empty where the peer told none.
+    sizes: Vec<u64>,
 }
 
-/// Where the length and the bytes of a name are, and after them the size of a source.
+/// Where the length and the bytes of a name are.
 #[derive(Clone, Copy)]
 struct Location {
     block: u16,
@@ -50,7 +50,6 @@ struct Source {
     name: Number,
     /// The source of the same name that came before.
     previous: Option<Number>,
-    location: Location,
 }
 
 /// A number in four bytes, even where there may be none.
@@ -80,20 +79,25 @@ impl FileIndex {
         self.names.reserve(listing.names);
         self.sources.reserve(listing.names);
         let first = self.sources.len();
-        let has_sizes = listing.is_index;
+        let is_index = listing.is_index;
+        let mut sizes = Vec::with_capacity(if is_index { listing.names } else { 0 });
         for location in self.adopt(listing) {
             let name = self.intern(location);
             let source = Number::new(self.sources.len());
             let previous = self.names[name.index()].source.replace(source);
-            self.sources.push(Source { name, previous, location });
+            self.sources.push(Source { name, previous });
+            if is_index {
+                sizes.push(self.size_at(location));
+            }
         }
         let sources = first..self.sources.len();
-        self.listings.push(Joined { peer, sources: sources.clone(), has_sizes });
+        self.listings.push(Joined { peer, sources: sources.clone(), sizes });
         sources
     }
 
     /// Takes over the blocks of a listing: where its names are, in the order of the names, each once.
     fn adopt(&mut self, listing: Listing) -> Vec<Location> {
+        let size_bytes = if listing.is_index { SIZE_BYTES } else { 0 };
         let mut locations = Vec::with_capacity(listing.names);
         for bytes in listing.blocks {
             let block = u16::try_from(self.blocks.len()).expect("memory holds fewer blocks than 2^16");
@@ -101,7 +105,7 @@ impl FileIndex {
             while let Some(length) = bytes.get(next) {
                 let offset = u16::try_from(next).expect("a block is shorter than 2^16");
                 locations.push(Location { block, offset });
-                next += 1 + usize::from(*length) + SIZE_BYTES;
+                next += 1 + usize::from(*length) + size_bytes;
             }
             self.blocks.push(bytes);
         }
@@ -147,6 +151,13 @@ impl FileIndex {
         &from_length[1..=usize::from(from_length[0])]
     }
 
+    /// The size that stands after a name of an index.
+    fn size_at(&self, Location { block, offset }: Location) -> u64 {
+        let from_length = &self.blocks[usize::from(block)][usize::from(offset)..];
+        let size = from_length[1 + usize::from(from_length[0])..].first_chunk();
+        u64::from_le_bytes(*size.expect("an index has a size after each name"))
+    }
+
     fn bytes(&self, name: usize) -> &[u8] {
         self.bytes_at(self.names[name].location)
     }
@@ -186,12 +197,8 @@ impl FileIndex {
 
     /// The size in bytes that a source told.
     pub(super) fn size_of(&self, source: usize) -> Option<u64> {
-        if !self.listing_of(source).has_sizes {
-            return None;
-        }
-        let Location { block, offset } = self.sources[source].location;
-        let from_length = &self.blocks[usize::from(block)][usize::from(offset)..];
-        from_length[1 + usize::from(from_length[0])..].first_chunk().copied().map(u64::from_le_bytes)
+        let listing = self.listing_of(source);
+        listing.sizes.get(source - listing.sources.start).copied()
     }
 
     /// The size of a name: what the first peer tells, in the order of the peer list, of those that tell one.

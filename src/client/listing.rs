@@ -93,10 +93,11 @@ struct NameCounts {
     refused: usize,
 }
 
-/// Whether a peer that gave no index may still give a plain listing: it answered, and did not refuse the password.
+/// Whether a peer that gave no index may still give a plain listing: it answered, and did not refuse the password. Without
+/// sizes more names fit into memory.
 fn may_know_no_index(failure: &CallError) -> bool {
-    use CallError::{Local, OverBudget, Refused, TimedOut, Unreachable};
-    !matches!(failure, Refused | OverBudget | Local(_) | TimedOut(_) | Unreachable(_))
+    use CallError::{Local, Refused, TimedOut, Unreachable};
+    !matches!(failure, Refused | Local(_) | TimedOut(_) | Unreachable(_))
 }
 
 /// What the calls for listings share.
