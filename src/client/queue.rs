@@ -40,6 +40,10 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 #[cfg(test)]
 const RETRY_DELAY: Duration = Duration::from_secs(600);
 
+/// How many files for which there was no room are asked for a second time in any case. After that, only those that are
+/// smaller than all for which there was no room again: each costs a call.
+const MIN_SECOND_TRIES: usize = 3;
+
 /// A file to be downloaded from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Task {
@@ -265,7 +269,8 @@ impl DownloadQueue {
             if self.states[name].progress != Progress::Postponed {
                 continue;
             }
-            if self.index.size(name).is_some_and(|size| size >= self.too_large) {
+            let is_too_large = self.index.size(name).is_some_and(|size| size >= self.too_large);
+            if is_too_large && self.tally.without_room >= MIN_SECOND_TRIES {
                 self.fail_without_room(name);
             } else {
                 self.requeue(name);
@@ -344,7 +349,7 @@ impl DownloadQueue {
         !self.is_last_round
     }
 
-    /// Ends a name for which there was no room in the second round. Nor is there for what is as large.
+    /// Ends a name for which there was no room in the second round.
     pub(super) fn fail_without_room(&mut self, name: usize) {
         self.too_large = self.too_large.min(self.index.size(name).unwrap_or(u64::MAX));
         self.tally.without_room += 1;

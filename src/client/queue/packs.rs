@@ -142,6 +142,22 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_ends_the_second_round_but_for_smaller_files() {
+        let mut queue = queue_of_sizes(&[(0..50).map(|name| (name, if name == 0 { 5 } else { 9 })).collect()]);
+        let pack = take_pack(&mut queue);
+        queue.end_call(0, true);
+        assert!(pack.iter().all(|task| queue.postpone(task.name_id)));
+        for name in [49, 48, 47, 0] {
+            let task = expect(&mut queue, name, 0);
+            queue.end_call(0, true);
+            assert!(!queue.postpone(task.name_id));
+            queue.fail_without_room(task.name_id);
+        }
+        assert_eq!(queue.next(Instant::now()), Next::Done);
+        assert_eq!((queue.tally().without_room, queue.tally().failed, queue.tally().open), (50, 50, 0));
+    }
+
+    #[test]
     fn a_peer_that_sends_no_packs_is_asked_file_by_file() {
         let mut queue = queue_of_sizes(&[vec![(0, 1), (1, 1)]]);
         queue.stop_packs(0);
