@@ -30,6 +30,12 @@ const MAX_INDEX_BYTES: u64 = MAX_LISTING_BYTES + 32 * MAX_LISTING_NAMES as u64;
 /// The most names in one call for a pack.
 pub(crate) const MAX_PACK_NAMES: usize = 1024;
 
+/// The longest part in bytes of which a digest may be asked.
+pub(crate) const MAX_DIGEST_BYTES: u64 = 64 << 20;
+
+/// The most bytes of a reply to op 3.
+const MAX_DIGEST_REPLY_BYTES: u64 = 4 << 10;
+
 /// The code of nearly every fault, as in the original.
 const FAULT_CODE: i32 = 1;
 
@@ -47,6 +53,10 @@ pub(crate) enum Op {
     Index(String),
     /// Op 2, and as in the original every other number: send the content of this file.
     Fetch(Vec<u8>),
+    /// Op 2 with an array of a name, an offset and a length: send this part of the content of this file.
+    FetchPart(Vec<u8>, Part),
+    /// Op 3 with the same array: send a digest of this part, of at most [`MAX_DIGEST_BYTES`], and what the file is now.
+    Digest(Vec<u8>, Part),
     /// Op 4 with an array of at most [`MAX_PACK_NAMES`] names: send the content of these files in one answer.
     Pack(Vec<Vec<u8>>),
 }
@@ -59,6 +69,26 @@ pub(crate) struct IndexEntry<N> {
     /// The seconds since its content was last changed.
     pub(crate) age: u64,
     pub(crate) name: N,
+}
+
+/// A part of a file: this many bytes from an offset on, or fewer where the file ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+/// The reply to op 3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Digest {
+    /// The SHA-256 of the part, in lower-case hexadecimal digits.
+    pub(crate) sha256: String,
+    /// Which state of which file this is; see [`version`](crate::digest::version).
+    pub(crate) version: String,
+    /// The size of the whole file in bytes.
+    pub(crate) size: u64,
+    /// The seconds since its content was last changed.
+    pub(crate) age: u64,
 }
 
 /// Why a call is not carried out.
@@ -79,9 +109,16 @@ pub(crate) fn write_call(proof: &str, op: &Op) -> Vec<u8> {
         Op::List(pattern) => (1, Value::from(&**pattern)),
         Op::Index(pattern) => (1, Value::Array(vec![Value::from(&**pattern)])),
         Op::Fetch(name) => (2, Value::String(name.clone())),
+        Op::FetchPart(name, part) => (2, part_value(name, *part)),
+        Op::Digest(name, part) => (3, part_value(name, *part)),
         Op::Pack(names) => (4, Value::Array(names.iter().cloned().map(Value::String).collect())),
     };
     xmlrpc::write_call("f", &[Value::from(proof), Value::Int(op), arg])
+}
+
+fn part_value(name: &[u8], Part { offset, length }: Part) -> Value {
+    let numbers = [offset, length].map(|number| Value::from(&*number.to_string()));
+    Value::Array([vec![Value::String(name.to_vec())], numbers.to_vec()].concat())
 }
 
 /// Reads a call. `verify` says whether the proof is right.
@@ -111,6 +148,13 @@ fn parse(op: i32, arg: Value) -> Result<Op, Rejection> {
             _ => Err(Rejection::UnknownForm("op 1 takes an array of one string, a regular expression".to_owned())),
         },
         (1, _) => Err(fault("op 1 takes a string, a regular expression")),
+        (2, Value::Array(part)) => parse_part(part).map(|(name, part)| Op::FetchPart(name, part)),
+        (3, Value::Array(part)) => match parse_part(part)? {
+            (_, part) if part.length > MAX_DIGEST_BYTES => {
+                Err(Rejection::Fault(format!("op 3 takes parts of at most {MAX_DIGEST_BYTES} bytes")))
+            }
+            (name, part) => Ok(Op::Digest(name, part)),
+        },
         (4, Value::Array(names)) if names.len() > MAX_PACK_NAMES => {
             Err(Rejection::Fault(format!("op 4 takes at most {MAX_PACK_NAMES} names")))
         }
@@ -130,6 +174,19 @@ fn parse_name(name: Value) -> Result<Vec<u8>, Rejection> {
         Value::String(name) => Ok(name),
         _ => Err(fault("op 4 takes an array of strings, file names")),
     }
+}
+
+fn parse_part(values: Vec<Value>) -> Result<(Vec<u8>, Part), Rejection> {
+    let values = <[Value; 3]>::try_from(values).ok();
+    let part = values.and_then(|[name, offset, length]| match (name, parse_number(offset), parse_number(length)) {
+        (Value::String(name), Some(offset), Some(length)) => Some((name, Part { offset, length })),
+        _ => None,
+    });
+    part.ok_or_else(|| Rejection::UnknownForm("a part is an array of three strings: name, offset, length".to_owned()))
+}
+
+fn parse_number(value: Value) -> Option<u64> {
+    text(value).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
 fn text(value: Value) -> Option<String> {
@@ -172,6 +229,12 @@ pub(crate) fn write_listing<'a>(names: impl IntoIterator<Item = &'a FileName>) -
 pub(crate) fn write_index<'a>(entries: impl IntoIterator<Item = &'a IndexEntry<FileName>>) -> Vec<u8> {
     let line = |entry: &IndexEntry<FileName>| format!("{} {} {}", entry.size, entry.age, entry.name.as_str());
     xmlrpc::write_strings(2, entries.into_iter().map(line))
+}
+
+/// Writes the reply to op 3.
+pub(crate) fn write_digest(digest: &Digest) -> Vec<u8> {
+    let Digest { sha256, version, size, age } = digest;
+    xmlrpc::write_strings(1, [&**sha256, version, &size.to_string(), &age.to_string()])
 }
 
 /// Reads the reply to op 0: its first [`MAX_PEERS`] texts, whether they are URLs or not.
@@ -236,6 +299,19 @@ fn parse_entry(bytes: &[u8]) -> Option<IndexEntry<&[u8]>> {
     Some(IndexEntry { size, age, name: &name[..name.len().min(MAX_NAME_BYTES + 1)] })
 }
 
+/// Reads the reply to op 3; one of another form is malformed.
+pub(crate) fn read_digest(reply: impl BufRead) -> Result<Digest, Error> {
+    let mut strings = Vec::new();
+    xmlrpc::read_strings(reply, 1, MAX_DIGEST_REPLY_BYTES, |bytes| {
+        strings.push(String::from_utf8_lossy(bytes).into_owned());
+        Ok::<(), Error>(())
+    })?;
+    let digest = <[String; 4]>::try_from(strings).ok().and_then(|[sha256, version, size, age]| {
+        Some(Digest { sha256, version, size: size.parse().ok()?, age: age.parse().ok()? })
+    });
+    digest.ok_or_else(|| Error::Malformed("not a digest".to_owned()))
+}
+
 /// Reads the reply to op 2 into `sink`; returns the number of bytes of the file.
 pub(crate) fn read_content(reply: impl BufRead, sink: &mut dyn Write) -> Result<u64, Error> {
     xmlrpc::read_content(reply, sink)
@@ -268,8 +344,15 @@ mod tests {
     }
 
     #[test]
-    fn calls_for_an_index_and_a_pack_come_back() {
-        for op in [Op::Index("a b".to_owned()), Op::Pack(vec![]), Op::Pack(vec![b"\xe9 ".to_vec(), b"b".to_vec()])] {
+    fn calls_of_newer_forms_come_back() {
+        let part = Part { offset: u64::MAX, length: MAX_DIGEST_BYTES };
+        for op in [
+            Op::Index("a b".to_owned()),
+            Op::Pack(vec![]),
+            Op::Pack(vec![b"\xe9 ".to_vec(), b"b".to_vec()]),
+            Op::FetchPart(b"a b".to_vec(), part),
+            Op::Digest(b"\xe9".to_vec(), part),
+        ] {
             assert_eq!(read_call(&write_call("proof", &op), |proof| proof == "proof").unwrap(), op);
         }
     }
@@ -281,15 +364,32 @@ mod tests {
             (1, array(&["a", "b"])),
             (1, Value::Array(vec![Value::Int(1)])),
             (2, array(&["a"])),
-            (3, array(&["a", "0", "1"])),
+            (2, array(&["a", "0", "1", "2"])),
+            (2, array(&["a", "-1", "1"])),
+            (2, array(&["a", "", "1"])),
+            (2, array(&["a", "+1", "1"])),
+            (2, array(&["a", "0", "18446744073709551616"])),
+            (2, Value::Array(vec![Value::from("a"), Value::Int(0), Value::Int(1)])),
+            (3, array(&["a", "0"])),
             (5, array(&[])),
         ] {
             assert_eq!(parse_arg(op, arg.clone()), Err(UNKNOWN_FORM_CODE), "{op} {arg:?}");
         }
+        assert_eq!(parse_arg(3, array(&["a", "0", "67108865"])), Err(FAULT_CODE));
         for arg in [array(&vec!["a"; MAX_PACK_NAMES + 1]), Value::Array(vec![Value::Int(1)])] {
             assert_eq!(parse_arg(4, arg), Err(FAULT_CODE));
         }
         assert_eq!(parse_arg(4, Value::from("name")), Ok(Op::Fetch(b"name".to_vec())), "as in the original");
+    }
+
+    #[test]
+    fn a_digest_comes_back_and_nothing_else_is_one() {
+        let digest = Digest { sha256: "ab".to_owned(), version: "x y".to_owned(), size: u64::MAX, age: 0 };
+        assert_eq!(read_digest(&*write_digest(&digest)).unwrap(), digest);
+        for strings in [&[][..], &["a", "b", "1"], &["a", "b", "1", "2", "3"], &["a", "b", "x", "2"]] {
+            let read = read_digest(&*xmlrpc::write_strings(1, strings));
+            assert!(matches!(read, Err(Error::Malformed(_))), "{strings:?}: {read:?}");
+        }
     }
 
     #[test]

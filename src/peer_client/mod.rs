@@ -29,7 +29,7 @@ use crate::{
     file_name::FileName,
     pack::{self, PackError, PackedFile, read_pack},
     peer::PeerUrl,
-    protocol::{self, IndexEntry, Op, RAW_MEDIA_TYPE},
+    protocol::{self, Digest, IndexEntry, Op, Part, RAW_MEDIA_TYPE},
     xmlrpc,
 };
 
@@ -161,6 +161,13 @@ impl PeerClient {
             0 => Ok(()),
             _ => Err(CallError::Malformed("a pack goes on after its end".to_owned())),
         }
+    }
+
+    #[allow(dead_code)] // Until the client asks.
+    /// Op 3: the digest of a part, of at most [`MAX_DIGEST_BYTES`](protocol::MAX_DIGEST_BYTES), and what the file is now.
+    pub(crate) fn digest(&self, peer: &PeerUrl, name: &FileName, part: Part) -> Result<Digest, CallError> {
+        let op = Op::Digest(name.as_str().into(), part);
+        Ok(protocol::read_digest(self.post_for_list(peer, &op)?)?)
     }
 
     fn post_for_list(&self, peer: &PeerUrl, op: &Op) -> Result<BufReader<ResponseBody>, CallError> {

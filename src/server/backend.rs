@@ -198,7 +198,7 @@ fn route(request: &Request, call: &[u8], accepts: Accepts, address: IpAddr, hand
         (Method::Post, "/RPC2" | "/") => {
             // A panic has been reported by its hook.
             match catch_unwind(AssertUnwindSafe(|| handle(call, accepts, &address.to_string()))) {
-                Ok(answer) => Response::new("200 OK", "", answer),
+                Ok(answer) => Response::new("", answer),
                 Err(_) => Response::text("500 Internal Server Error", "", "the server failed in answering this call"),
             }
         }

@@ -13,11 +13,15 @@ use std::{
 
 use super::{
     backend::{Backend, CallHandler},
-    limits::{LogLimit, Semaphore},
+    limits::LogLimit,
     request::Head,
     response::Response,
 };
-use crate::{error::reason, escape::Escaped, lock::lock};
+use crate::{
+    error::reason,
+    escape::Escaped,
+    lock::{Semaphore, lock},
+};
 
 /// How long a backend stays spare before it is closed: to open one takes 200 us and five threads.
 const SPARE_FOR: Duration = Duration::from_secs(5);

@@ -21,11 +21,11 @@ use socket2::SockRef;
 use super::{
     activity::{Activity, LINGER, Phase},
     backend_pool::BackendPool,
-    limits::{MemoryBudget, Semaphore},
+    limits::MemoryBudget,
     request::{BUSY, Refusal, Request, RequestError, read_body, read_head},
     response::Response,
 };
-use crate::lock::lock;
+use crate::lock::{Semaphore, lock};
 
 /// How many bytes are discarded at most while a connection lingers.
 const MAX_LINGER_BYTES: u64 = 32 << 20;

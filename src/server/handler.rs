@@ -12,16 +12,17 @@ use std::{
 use super::{gossip::log_new_peers, limits::LogLimit, transfer_log::TransferLog};
 use crate::{
     auth::Password,
+    digest,
     error::reason,
     escape::Escaped,
     file_name::FileName,
     format,
-    lock::lock,
+    lock::{Semaphore, lock},
     membership::Membership,
     pack::{self, PackWriter},
     pattern::Pattern,
     peer::PeerUrl,
-    protocol::{self, Op, RAW_MEDIA_TYPE, Rejection},
+    protocol::{self, Digest, Op, Part, RAW_MEDIA_TYPE, Rejection},
     shared_dir::{SharedDir, SharedFile},
     xmlrpc::Content,
 };
@@ -35,6 +36,16 @@ const MAX_SEARCH_TIME: Duration = Duration::from_secs(10);
 
 /// What of a pack is written at a time, in bytes.
 const PACK_PIECE_BYTES: usize = 64 << 10;
+
+/// How many digests are computed at once.
+pub(super) const DIGESTS_AT_ONCE: usize = 2;
+
+/// How many callers wait for a digest at most: each keeps a backend.
+const MAX_WAITING_DIGESTS: usize = 16;
+
+/// The status and the text of an answer that is for later.
+pub(super) const BUSY_STATUS: &str = "503 Service Unavailable";
+pub(super) const BUSY_TEXT: &str = "the server is busy; try again";
 
 /// What a caller takes beside XML.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +61,8 @@ pub(super) type Body = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 /// The answer to one call.
 pub(super) struct Answer {
+    /// Its status, as HTTP calls it.
+    pub(super) status: &'static str,
     /// Its kind, as HTTP calls it.
     pub(super) content_type: &'static str,
     /// How many bytes the body writes, where that is known beforehand.
@@ -69,7 +82,8 @@ impl Answer {
     /// A whole document.
     pub(super) fn document(bytes: Vec<u8>) -> Self {
         let length = Some(bytes.len() as u64);
-        Self { content_type: "text/xml", length, file: None, body: Box::new(move |to| to.write_all(&bytes)) }
+        let body = Box::new(move |to: &mut dyn Write| to.write_all(&bytes));
+        Self { status: "200 OK", content_type: "text/xml", length, file: None, body }
     }
 }
 
@@ -87,6 +101,10 @@ pub(super) struct Handler {
     pub(super) auth_failure_log: LogLimit,
     pub(super) read_failure_log: LogLimit,
     pub(super) transfer_log: Arc<TransferLog>,
+    /// Who may compute a digest now.
+    pub(super) digests: Semaphore,
+    /// How long a digest waits for its turn.
+    pub(super) digest_wait: Duration,
 }
 
 impl Handler {
@@ -101,7 +119,9 @@ impl Handler {
             Ok(Op::Index(pattern)) => {
                 self.search(&pattern, caller, SharedDir::index, |entries| protocol::write_index(entries))
             }
-            Ok(Op::Fetch(name)) => self.fetch(&name, accepts.raw, caller),
+            Ok(Op::Fetch(name)) => self.fetch(&name, None, accepts.raw, caller),
+            Ok(Op::FetchPart(name, part)) => self.fetch(&name, Some(part), accepts.raw, caller),
+            Ok(Op::Digest(name, part)) => self.digest(&name, part, caller),
             Ok(Op::Pack(names)) if accepts.pack => Ok(self.pack(names, caller)),
             Ok(Op::Pack(_)) => Err(format!("op 4 needs the header Accept: {}", pack::MEDIA_TYPE)),
             Err(Rejection::UnknownForm(text)) => return Answer::document(protocol::write_unknown_form(&text)),
@@ -151,41 +171,64 @@ impl Handler {
         Ok(Answer::document(write(&found)))
     }
 
-    fn fetch(&self, name: &[u8], accepts_raw: bool, caller: &str) -> Result<Answer, String> {
-        let escaped = Escaped(&String::from_utf8_lossy(name)).to_string();
-        let fault = |error: &io::Error| {
-            let text = format!("could not open '{escaped}': {}", reason(error));
-            if !is_callers_mistake(error) {
-                self.log_read_failure(&text, caller);
-            }
-            text
-        };
-        let name = FileName::from_bytes(name).map_err(|error| format!("could not open '{escaped}': {error}"))?;
-        let mut file = self.shared_dir.open_file(&name).map_err(|error| fault(&error))?;
+    /// Answers with the content of a file, or with a part of it.
+    fn fetch(&self, name: &[u8], part: Option<Part>, accepts_raw: bool, caller: &str) -> Result<Answer, String> {
+        let (name, mut file) = self.open(name, part, caller)?;
+        let length = file.length();
         let transfer = Transfer {
-            name,
-            bytes: file.size(),
+            name: name.clone(),
+            is_part: part.is_some(),
+            bytes: length,
             caller: caller.to_owned(),
             began: Instant::now(),
             log: Arc::clone(&self.transfer_log),
         };
         if accepts_raw {
             return Ok(Answer {
+                status: "200 OK",
                 content_type: RAW_MEDIA_TYPE,
-                length: Some(file.size()),
+                length: Some(length),
                 file: Some(FileState { version: file.version(), modified: file.modified() }),
                 body: Box::new(move |out| transfer.log(copy(&mut file, out))),
             });
         }
-        let size = file.size();
-        let content = Content::prepare(&mut file, size).map_err(|error| fault(&error))?;
-        file.rewind().map_err(|error| fault(&error))?;
-        Ok(Answer {
-            content_type: "text/xml",
-            length: Some(content.length()),
-            file: None,
-            body: Box::new(move |out| transfer.log(content.write(&mut file, out))),
-        })
+        let content = Content::prepare(&mut file, length);
+        let content = content.and_then(|content| file.rewind().map(|()| content));
+        let content = content.map_err(|error| self.read_fault(&name.to_string(), &error, caller))?;
+        let body = move |out: &mut dyn Write| transfer.log(content.write(&mut file, out));
+        Ok(Answer { length: Some(content.length()), body: Box::new(body), ..Answer::document(Vec::new()) })
+    }
+
+    /// Answers with the digest of a part, and with what the file is now; with HTTP 503 where too many are asked for.
+    fn digest(&self, name: &[u8], part: Part, caller: &str) -> Result<Answer, String> {
+        let Some(_permit) = self.digests.acquire_within(self.digest_wait, MAX_WAITING_DIGESTS) else {
+            return Ok(Answer { status: BUSY_STATUS, ..Answer::document(BUSY_TEXT.into()) });
+        };
+        let (name, mut file) = self.open(name, Some(part), caller)?;
+        let digest = digest::sha256(&mut file, part.length)
+            .and_then(|sha256| Ok(Digest { sha256, version: file.version(), size: file.size(), age: file.age()? }));
+        let digest = digest.map_err(|error| self.read_fault(&name.to_string(), &error, caller))?;
+        Ok(Answer::document(protocol::write_digest(&digest)))
+    }
+
+    /// Opens a shared file, and chooses a part of it.
+    fn open(&self, name: &[u8], part: Option<Part>, caller: &str) -> Result<(FileName, SharedFile), String> {
+        let escaped = Escaped(&String::from_utf8_lossy(name)).to_string();
+        let name = FileName::from_bytes(name).map_err(|error| format!("could not open '{escaped}': {error}"))?;
+        let file = self.shared_dir.open_file(&name).and_then(|mut file| {
+            part.map_or(Ok(()), |part| file.select(part))?;
+            Ok(file)
+        });
+        Ok((name, file.map_err(|error| self.read_fault(&escaped, &error, caller))?))
+    }
+
+    /// The text of the fault for a file that could not be opened or read.
+    fn read_fault(&self, escaped: &str, error: &io::Error, caller: &str) -> String {
+        let text = format!("could not open '{escaped}': {}", reason(error));
+        if !is_callers_mistake(error) {
+            self.log_read_failure(&text, caller);
+        }
+        text
     }
 
     /// Answers with the files of these names that can be opened and are small enough, each opened when its turn comes.
@@ -205,11 +248,12 @@ impl Handler {
                 pack.append(name.as_str(), size, modified, &mut file).inspect_err(|error| {
                     log::warn!("could not send '{name}' to {caller}: {}", reason(error));
                 })?;
-                log.add(name, size, caller.clone(), began);
+                log.add(name, false, size, caller.clone(), began);
             }
             pack.finish()?.flush()
         };
-        Answer { content_type: pack::MEDIA_TYPE, length: None, file: None, body: Box::new(write) }
+        let body = Box::new(write);
+        Answer { content_type: pack::MEDIA_TYPE, length: None, body, ..Answer::document(Vec::new()) }
     }
 
     /// Logs that something shared cannot be read.
@@ -241,6 +285,7 @@ fn is_callers_mistake(error: &io::Error) -> bool {
 /// A file that is being sent, for the log.
 struct Transfer {
     name: FileName,
+    is_part: bool,
     bytes: u64,
     caller: String,
     began: Instant,
@@ -250,9 +295,9 @@ struct Transfer {
 impl Transfer {
     /// Logs how it ended.
     fn log(self, result: io::Result<()>) -> io::Result<()> {
-        let Self { name, bytes, caller, began, log } = self;
+        let Self { name, is_part, bytes, caller, began, log } = self;
         match &result {
-            Ok(()) => log.add(name, bytes, caller, began),
+            Ok(()) => log.add(name, is_part, bytes, caller, began),
             Err(error) => log::warn!("could not send '{name}' to {caller}: {}", reason(error)),
         }
         result
@@ -261,7 +306,7 @@ impl Transfer {
 
 /// Copies a file to the caller in large pieces.
 fn copy(file: &mut SharedFile, out: &mut dyn Write) -> io::Result<()> {
-    let size = usize::try_from(file.size()).unwrap_or(READ_BYTES);
+    let size = usize::try_from(file.length()).unwrap_or(READ_BYTES);
     let mut buffer = vec![0; size.clamp(1, READ_BYTES)];
     loop {
         match file.read(&mut buffer)? {

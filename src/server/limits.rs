@@ -1,11 +1,11 @@
-//! Limits on what callers take together: a semaphore, a budget of memory, and how often a message is logged.
+//! Limits on what callers take together: a budget of memory, and how often a message is logged.
 //!
-//! Invariant: there are never more permits in use than the limit, and dropping a permit gives back what it took.
+//! Invariant: the permits in use never have more memory than the budget, and dropping a permit gives back what it took.
 
 use std::{
     mem,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -65,38 +65,6 @@ impl Drop for MemoryPermit {
     }
 }
 
-/// Limits how many do something at once.
-#[derive(Debug)]
-pub(super) struct Semaphore {
-    permits: Mutex<usize>,
-    released: Condvar,
-}
-
-/// Allows one of them to do it, until this is dropped.
-#[derive(Debug)]
-pub(super) struct Permit<'a>(&'a Semaphore);
-
-impl Semaphore {
-    pub(super) fn new(permits: usize) -> Self {
-        Self { permits: Mutex::new(permits), released: Condvar::new() }
-    }
-
-    /// Waits for a permit.
-    pub(super) fn acquire(&self) -> Permit<'_> {
-        let is_empty = |permits: &mut usize| *permits == 0;
-        let permits = self.released.wait_while(lock(&self.permits), is_empty);
-        *permits.unwrap_or_else(PoisonError::into_inner) -= 1;
-        Permit(self)
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.permits) += 1;
-        self.0.released.notify_one();
-    }
-}
-
 /// Limits how often a message is logged: callers without number do not fill the disk with it.
 #[derive(Debug, Default)]
 pub(super) struct LogLimit(Mutex<LogState>);
@@ -122,8 +90,6 @@ impl LogLimit {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, thread};
-
     use super::*;
 
     #[test]
@@ -147,23 +113,5 @@ mod tests {
         assert!(second.grow(2));
         drop(second);
         assert_eq!(budget.left(), MEMORY_BUDGET_BYTES);
-    }
-
-    #[test]
-    fn a_permit_is_acquired_when_another_is_released() {
-        let semaphore = Semaphore::new(3);
-        let mut permits: Vec<_> = (0..3).map(|_| semaphore.acquire()).collect();
-        thread::scope(|scope| {
-            let (sender, acquired) = mpsc::channel();
-            let semaphore = &semaphore;
-            scope.spawn(move || {
-                let permit = semaphore.acquire();
-                sender.send(()).unwrap();
-                drop(permit);
-            });
-            assert!(acquired.recv_timeout(Duration::from_millis(20)).is_err());
-            drop(permits.pop());
-            acquired.recv_timeout(Duration::from_secs(60)).unwrap();
-        });
     }
 }

@@ -19,9 +19,9 @@ use super::{
     backend_pool::BackendPool,
     connection::{LARGE_REQUESTS, ServerState, serve, wake_after},
     connections::Connections,
-    limits::{MemoryBudget, Semaphore},
+    limits::MemoryBudget,
 };
-use crate::error::Error;
+use crate::{error::Error, lock::Semaphore};
 
 /// How many connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;

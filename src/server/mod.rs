@@ -47,6 +47,7 @@ use crate::{
     error::{Error, reason},
     escape::Escaped,
     fd_limit, format,
+    lock::Semaphore,
     membership::Membership,
     peer::PeerUrl,
     peer_client::PeerClient,
@@ -55,7 +56,7 @@ use crate::{
 };
 
 use gossip::Wake;
-use handler::Handler;
+use handler::{DIGESTS_AT_ONCE, Handler};
 use limits::LogLimit;
 use listener::{Capacity, HttpServer, MIN_DESCRIPTORS, listen};
 use private_socket::{check_private_socket, remove_stale_private_dirs};
@@ -104,6 +105,8 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
         auth_failure_log: LogLimit::default(),
         read_failure_log: LogLimit::default(),
         transfer_log: Arc::clone(&transfer_log),
+        digests: Semaphore::new(DIGESTS_AT_ONCE),
+        digest_wait: common.timeout / 4,
     };
 
     remove_stale_private_dirs();

@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 
 use super::{
-    handler::Accepts,
+    handler::{Accepts, BUSY_STATUS, BUSY_TEXT},
     limits::{MemoryBudget, MemoryPermit},
 };
 use crate::{pack, protocol::RAW_MEDIA_TYPE};
@@ -67,7 +67,7 @@ const fn bad_request(text: &'static str) -> RequestError {
 }
 
 /// The answer to a request for which there is no room at the moment.
-pub(super) const BUSY: Refusal = Refusal { status: "503 Service Unavailable", text: "the server is busy; try again" };
+pub(super) const BUSY: Refusal = Refusal { status: BUSY_STATUS, text: BUSY_TEXT };
 
 const TOO_LONG: RequestError = refuse("431 Request Header Fields Too Large", "the head of the request is too long");
 const INCOMPLETE: RequestError = bad_request("the request is incomplete");

@@ -26,8 +26,8 @@ pub(super) struct Response {
 
 impl Response {
     /// `headers` is whole header lines beside those of the body's kind and length.
-    pub(super) fn new(status: &str, headers: &str, answer: Answer) -> Self {
-        let Answer { content_type, length, file, body } = answer;
+    pub(super) fn new(headers: &str, answer: Answer) -> Self {
+        let Answer { status, content_type, length, file, body } = answer;
         let validators = file.map(|file| validators(&file, SystemTime::now())).unwrap_or_default();
         let length_line = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{length_line}{validators}{headers}");
@@ -35,10 +35,9 @@ impl Response {
     }
 
     /// An answer in one line of plain text.
-    pub(super) fn text(status: &str, headers: &str, text: &'static str) -> Self {
-        let body = move |to: &mut dyn Write| to.write_all(format!("{text}\n").as_bytes());
-        let length = Some(text.len() as u64 + 1);
-        Self::new(status, headers, Answer { content_type: "text/plain", length, file: None, body: Box::new(body) })
+    pub(super) fn text(status: &'static str, headers: &str, text: &str) -> Self {
+        let text = format!("{text}\n").into_bytes();
+        Self::new(headers, Answer { status, content_type: "text/plain", ..Answer::document(text) })
     }
 
     /// Writes it. `closes` announces the end of the connection; after a request for the head alone no body follows. A
@@ -190,9 +189,9 @@ mod tests {
 
     /// Writes an answer of unknown length; how that ended, and what was written after the head.
     fn write_unknown(is_http_1_0: bool, body: Body) -> (bool, String) {
-        let answer = Answer { content_type: "text/plain", length: None, file: None, body };
+        let answer = Answer { length: None, body, ..Answer::document(Vec::new()) };
         let mut bytes = Vec::new();
-        let result = Response::new("200 OK", "", answer).write(&mut bytes, false, false, is_http_1_0);
+        let result = Response::new("", answer).write(&mut bytes, false, false, is_http_1_0);
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert_eq!(head.contains("Transfer-Encoding: chunked"), !is_http_1_0, "{head}");
@@ -218,9 +217,9 @@ mod tests {
     fn a_head_alone_has_neither_body_nor_last_chunk() {
         for length in [None, Some(3)] {
             let body: Body = Box::new(|_| panic!("nobody asked for the body"));
-            let answer = Answer { content_type: "text/plain", length, file: None, body };
+            let answer = Answer { length, body, ..Answer::document(Vec::new()) };
             let mut bytes = Vec::new();
-            Response::new("200 OK", "", answer).write(&mut bytes, true, true, false).unwrap();
+            Response::new("", answer).write(&mut bytes, true, true, false).unwrap();
             let head = String::from_utf8(bytes).unwrap();
             assert_eq!(head.find("\r\n\r\n"), Some(head.len() - 4), "{head}");
             assert_eq!(head.contains("Transfer-Encoding: chunked\r\n"), length.is_none(), "{head}");

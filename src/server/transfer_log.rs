@@ -1,6 +1,6 @@
-//! Logs the files that were sent: each with `-v`, else a line every few seconds for each caller.
+//! Logs the files and the parts of files that were sent: each with `-v`, else a line every few seconds for each caller.
 //!
-//! Invariant: every file that was sent is in one line of the log, at the latest when the server ends properly.
+//! Invariant: all that was sent whole is in one line of the log, at the latest when the server ends properly.
 
 use std::{
     collections::BTreeMap,
@@ -21,18 +21,21 @@ pub(super) struct TransferLog(Mutex<BTreeMap<String, Batch>>);
 
 /// What one caller has got since the last line.
 struct Batch {
-    /// The file that was sent first.
+    /// The file of which something was sent first.
     name: FileName,
     files: u64,
+    /// Parts of files.
+    parts: u64,
     bytes: u64,
     began: Instant,
     ended: Instant,
 }
 
 impl TransferLog {
-    /// Counts a file that has just been sent whole.
-    pub(super) fn add(self: &Arc<Self>, name: FileName, bytes: u64, caller: String, began: Instant) {
-        let file = Batch { name, files: 1, bytes, began, ended: Instant::now() };
+    /// Counts a file or a part that has just been sent whole.
+    pub(super) fn add(self: &Arc<Self>, name: FileName, is_part: bool, bytes: u64, caller: String, began: Instant) {
+        let (files, parts) = if is_part { (0, 1) } else { (1, 0) };
+        let file = Batch { name, files, parts, bytes, began, ended: Instant::now() };
         if log::log_enabled!(log::Level::Debug) {
             return file.log(&caller);
         }
@@ -67,20 +70,25 @@ impl TransferLog {
 
 impl Batch {
     fn extend(&mut self, file: &Self) {
-        self.files += 1;
+        self.files += file.files;
+        self.parts += file.parts;
         self.bytes += file.bytes;
         self.began = self.began.min(file.began);
         self.ended = self.ended.max(file.ended);
     }
 
     fn log(&self, caller: &str) {
-        let Self { name, files, bytes, .. } = self;
+        let Self { name, files, parts, bytes, .. } = self;
         let seconds = (self.ended - self.began).as_secs_f64();
-        if *files == 1 {
-            log::info!("sent '{name}' to {caller}: {bytes} bytes in {seconds:.3} s");
-        } else {
-            let size = format::size(*bytes);
-            log::info!("sent {files} files to {caller}: {size} in {seconds:.3} s");
+        let size = format::size(*bytes);
+        match (*files, *parts) {
+            (1, 0) => log::info!("sent '{name}' to {caller}: {bytes} bytes in {seconds:.3} s"),
+            (0, 1) => log::info!("sent a part of '{name}' to {caller}: {bytes} bytes in {seconds:.3} s"),
+            (files, 0) => log::info!("sent {files} files to {caller}: {size} in {seconds:.3} s"),
+            (0, parts) => log::info!("sent {parts} parts of files to {caller}: {size} in {seconds:.3} s"),
+            (files, parts) => {
+                log::info!("sent files to {caller}: {files} whole and {parts} in part, {size} in {seconds:.3} s");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File, Metadata},
-    io::{self, ErrorKind, Read, Seek},
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::Path,
     thread,
@@ -14,7 +14,8 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::digest::version;
+use super::age;
+use crate::{digest::version, protocol::Part};
 
 /// How old a file's last change must be before it is read: file systems tell the time in ticks of up to 10 ms, and a
 /// second change within one tick could not be seen.
@@ -61,13 +62,15 @@ impl Snapshot {
     }
 }
 
-/// A shared file, opened: its first [`size`](Self::size) bytes, all of one moment.
+/// A shared file, opened: its first [`size`](Self::size) bytes or a part of them, all of one moment.
 ///
 /// The last bytes are returned only after a look whether the file is still what it was at opening. A file that has
 /// shrunk ends in `UnexpectedEof`.
 pub(crate) struct SharedFile {
     file: File,
     snapshot: Snapshot,
+    /// What of it is read: all, or a part.
+    part: Part,
     remaining: u64,
 }
 
@@ -80,12 +83,25 @@ impl SharedFile {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
         let snapshot = Snapshot::stable(&file)?;
-        Ok(Self { file, snapshot, remaining: snapshot.size })
+        Ok(Self { file, snapshot, part: Part { offset: 0, length: snapshot.size }, remaining: snapshot.size })
     }
 
-    /// The size in bytes at opening; exactly that many are read.
+    /// Chooses a part, which is cut at the end of the file. Fails if it begins behind that.
+    pub(crate) fn select(&mut self, part: Part) -> io::Result<()> {
+        let rest = self.snapshot.size.checked_sub(part.offset);
+        let rest = rest.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the file is shorter than that"))?;
+        self.part = Part { length: part.length.min(rest), ..part };
+        self.rewind()
+    }
+
+    /// The size in bytes at opening.
     pub(crate) fn size(&self) -> u64 {
         self.snapshot.size
+    }
+
+    /// How many bytes are read: all, or those of the part.
+    pub(crate) fn length(&self) -> u64 {
+        self.part.length
     }
 
     /// When its content was last changed, at opening.
@@ -99,10 +115,15 @@ impl SharedFile {
         version(device, inode, size, modified)
     }
 
-    /// Goes back to the beginning; the file must still be in the state in which it was opened.
+    /// The seconds since its content was last changed.
+    pub(crate) fn age(&self) -> io::Result<u64> {
+        Ok(age(&self.file.metadata()?, SystemTime::now()))
+    }
+
+    /// Goes back to where it begins; the file must still be in the state in which it was opened.
     pub(crate) fn rewind(&mut self) -> io::Result<()> {
-        self.file.rewind()?;
-        self.remaining = self.snapshot.size;
+        self.file.seek(SeekFrom::Start(self.part.offset))?;
+        self.remaining = self.part.length;
         Ok(())
     }
 
@@ -114,8 +135,8 @@ impl SharedFile {
 impl Read for SharedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
-        // An empty file has no last bytes: it is checked when its end is read.
-        if room == 0 && self.size() > 0 {
+        // What is empty has no last bytes: it is checked when its end is read.
+        if room == 0 && self.length() > 0 {
             return Ok(0);
         }
         let count = self.file.read(&mut buffer[..room])?;

@@ -5,6 +5,7 @@
 //! - `files`: what a server shares, what it never does, and how content is spelled
 //! - `relay`: the long wire of the benchmark delays and limits as it says
 //! - `packs`: what a client makes of good and bad indices and packs, and what each bad one costs
+//! - `parts`: parts of files and their digests, as a server gives them
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
 //! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
@@ -56,6 +57,7 @@ mod layers;
 mod liars;
 mod network;
 mod packs;
+mod parts;
 mod relay;
 mod roundtrip;
 mod stalls;

@@ -45,7 +45,7 @@ fn stream(length: u64) -> Answer {
         }
         Ok(())
     };
-    Answer { content_type: "text/xml", length: Some(length), file: None, body: Box::new(body) }
+    Answer { length: Some(length), body: Box::new(body), ..Answer::document(Vec::new()) }
 }
 
 /// Answers by what the call says: `stream N`, `message N`, `short N`, `long N`, `fail N`, `block N`, `panic`,
@@ -61,9 +61,7 @@ fn toy() -> CallHandler {
             "short" | "long" | "fail" | "panicking" => {
                 let what = word.to_owned();
                 Answer {
-                    content_type: "text/xml",
                     length: Some(number),
-                    file: None,
                     body: Box::new(move |to| {
                         let half = usize::try_from(number / 2).unwrap();
                         to.write_all(&vec![b'h'; half])?;
@@ -74,6 +72,7 @@ fn toy() -> CallHandler {
                             _ => std::panic::resume_unwind(Box::new("as wanted")),
                         }
                     }),
+                    ..Answer::document(Vec::new())
                 }
             }
             "block" => {
