@@ -1,24 +1,36 @@
 //! The directory that downloads go into: partial files, and how they become files.
 //!
 //! Invariant: what has a name is whole and was synced before it got the name; nothing that had the name before is
-//! replaced, followed or removed. A partial file is locked for as long as its client lives, so whatever partial file
-//! can be locked was left by a client that was killed, and the next run removes it. A file whose content is known at
-//! once needs no partial name where the system has anonymous files.
+//! replaced, followed or removed. A partial file has no name where the system has anonymous files, else a random one.
+//! One that is worth resuming gets a name that is made of the file's own, by which a later run finds it. A partial file
+//! with a name is locked for as long as its client lives, so whatever can be locked was left by a client that ended.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
+    ops::Range,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::fs::{AtFlags, FileType, fstatvfs, statat};
-use tempfile::{Builder, NamedTempFile};
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, SeekFrom as Extent, fstatvfs, openat, seek, statat},
+    process::geteuid,
+};
+use tempfile::{Builder, NamedTempFile, TempPath};
 
-use crate::file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX};
+use crate::{
+    digest,
+    file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX},
+    lock::lock,
+};
 
 /// The most files in one batch to commit. Each holds a descriptor until then, and one batch is collected while another
 /// is committed: two of them and the sockets fit into 256 descriptors, the smallest usual limit (macOS).
@@ -31,6 +43,12 @@ const SYNCS_AT_ONCE: usize = 16;
 /// How long a sync takes where it waits for a disk; more than starting a thread costs. On file systems in memory a
 /// sync is over in a microsecond, and threads for it would cost a fifth of the time that small files take.
 const SLOW_SYNC: Duration = Duration::from_micros(100);
+
+/// How long a partial file that is worth resuming is kept.
+pub(crate) const DAYS_KEPT: u32 = 7;
+
+/// Hexadecimal digits in the name of a partial file that is worth resuming.
+const DIGEST_DIGITS: usize = 32;
 
 /// Random characters in the name of a partial file, of 62 kinds: two clients never meet under one name.
 const RANDOM_CHARS: usize = 12;
@@ -45,6 +63,8 @@ pub(crate) struct DownloadDir {
     link_method: Option<LinkMethod>,
     /// Whether the syncs of the last batch waited for a disk.
     syncs_slowly: AtomicBool,
+    /// The names of the partial files here that are worth resuming.
+    resumable: Mutex<BTreeSet<String>>,
 }
 
 /// What became of a whole file.
@@ -76,7 +96,7 @@ impl Entry {
 }
 
 impl DownloadDir {
-    /// Opens a directory and removes the partial files that killed clients left there.
+    /// Opens a directory and removes the partial files there that nobody needs any more.
     ///
     /// Fails unless it is a directory that can be read and written: a file is made and removed again to know that.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
@@ -93,7 +113,8 @@ impl DownloadDir {
         // First, because opening what is no directory can block.
         fs::read_dir(path)?;
         let handle = File::open(path)?;
-        Ok(Self { path: std::path::absolute(path)?, handle, link_method: None, syncs_slowly: AtomicBool::new(false) })
+        let path = std::path::absolute(path)?;
+        Ok(Self { path, handle, link_method: None, syncs_slowly: AtomicBool::default(), resumable: Mutex::default() })
     }
 
     /// The bytes that this user may still write on the file system, where that can be known.
@@ -115,24 +136,66 @@ impl DownloadDir {
         Some(Entry::new(FileType::from_raw_mode(target.st_mode), "a link to a directory", "a link to a special file"))
     }
 
-    /// Makes an empty partial file of the mode that the umask gives.
+    /// Makes an empty partial file of the mode that the umask gives. It is anonymous where that can be: then there is
+    /// nothing to lock and to clean up, and it costs half.
     pub(crate) fn create(&self) -> io::Result<PartialFile> {
-        self.make_partial(create_locked).map(PartialFile::Named)
+        let Some(method) = self.link_method else {
+            return self.make_partial(create_locked).map(PartialFile::Named);
+        };
+        let file = anonymous::create(&self.handle);
+        // In a directory that is gone the system's own error says something else.
+        Ok(PartialFile::Anonymous(file.or_else(|error| self.check_unmoved().and(Err(error)))?, method))
     }
 
-    /// Makes a partial file with this content. It is anonymous where that can be: then there is nothing to lock and
-    /// to clean up, and it costs half.
-    pub(crate) fn create_with(&self, content: &[u8]) -> io::Result<PartialFile> {
-        let mut partial = match self.link_method {
-            Some(method) => {
-                let file = anonymous::create(&self.handle);
-                // In a directory that is gone the system's own error says something else.
-                PartialFile::Anonymous(file.or_else(|error| self.check_unmoved().and(Err(error)))?, method)
+    /// Makes a partial file one that is kept and can be resumed, if the name for that can be had.
+    pub(crate) fn make_resumable(&self, name: &FileName, partial: PartialFile) -> PartialFile {
+        let path = self.path.join(resumable_name(name));
+        match partial {
+            PartialFile::Anonymous(file, method) => {
+                // Before it has the name; nobody else can have the lock.
+                let _ = file.try_lock();
+                match anonymous::link(&file, method, &self.handle, &path) {
+                    Ok(()) => PartialFile::Resumable(named(file, path)),
+                    Err(_) => PartialFile::Anonymous(file, method),
+                }
             }
-            None => self.create()?,
-        };
-        partial.write_all(content)?;
-        Ok(partial)
+            PartialFile::Named(file) => match file.persist_noclobber(&path) {
+                Ok(file) => PartialFile::Resumable(named(file, path)),
+                Err(refused) => PartialFile::Named(refused.file),
+            },
+            PartialFile::Resumable(_) => partial,
+        }
+    }
+
+    /// Keeps a partial file for later; false if it cannot be resumed, and is gone.
+    pub(crate) fn keep(&self, name: &FileName, partial: PartialFile) -> bool {
+        let PartialFile::Resumable(file) = partial else { return false };
+        // Whoever still has a descriptor of it has the lock, too.
+        let _ = file.as_file().unlock();
+        let is_kept = file.keep().is_ok();
+        if is_kept {
+            lock(&self.resumable).insert(resumable_name(name));
+        }
+        is_kept
+    }
+
+    /// Opens the partial file of this name that was kept, if there is one which nobody else has and which is ours.
+    pub(crate) fn reopen(&self, name: &FileName) -> Option<PartialFile> {
+        let mut resumable = lock(&self.resumable);
+        if resumable.is_empty() {
+            return None;
+        }
+        let name = resumable_name(name);
+        if !resumable.remove(&name) {
+            return None;
+        }
+        let path = self.path.join(&name);
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.handle, &*name, flags, Mode::empty()).ok()?);
+        let metadata = file.metadata().ok()?;
+        let is_ours = metadata.is_file() && metadata.nlink() == 1 && metadata.uid() == geteuid().as_raw();
+        let is_free = is_ours && file.try_lock().is_ok() && leads_to(&path, &file).is_ok_and(|leads| leads);
+        is_free.then(|| PartialFile::Resumable(named(file, path)))
     }
 
     /// Makes something under a new partial name; it is removed when the result is dropped.
@@ -175,7 +238,7 @@ impl DownloadDir {
             PartialFile::Anonymous(file, method) => {
                 anonymous::link(&file, method, &self.handle, Path::new(name.as_str()))
             }
-            PartialFile::Named(file) => {
+            PartialFile::Named(file) | PartialFile::Resumable(file) => {
                 file.persist_noclobber(self.path.join(name.as_str())).map(drop).map_err(|refused| refused.error)
             }
         };
@@ -227,24 +290,59 @@ impl DownloadDir {
         }
     }
 
-    /// Removes what killed clients left. One that cannot be removed, another user's say, does no harm.
+    /// Removes the partial files that no client will resume: those with random names, those that are old, and those whose
+    /// file is there. One that cannot be removed, another user's say, does no harm.
     fn remove_stale_partials(&self) -> io::Result<()> {
+        let mut resumable = BTreeSet::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            if entry.file_name().to_str().is_some_and(file_name::is_partial) {
-                let _ = remove_if_abandoned(&entry);
+            let Some(name) = entry.file_name().to_str().map(str::to_owned).filter(|name| file_name::is_partial(name))
+            else {
+                continue;
+            };
+            if name.len() == PARTIAL_PREFIX.len() + DIGEST_DIGITS + PARTIAL_SUFFIX.len() && !is_old(&entry) {
+                resumable.insert(name);
+            } else {
+                let _ = remove_if_abandoned(&entry.path());
             }
         }
+        if !resumable.is_empty() {
+            for entry in fs::read_dir(&self.path)? {
+                if let Ok(name) = FileName::from_bytes(entry?.file_name().as_encoded_bytes())
+                    && let Some(partial) = resumable.take(&resumable_name(&name))
+                {
+                    let _ = remove_if_abandoned(&self.path.join(partial));
+                }
+            }
+        }
+        *lock(&self.resumable) = resumable;
         Ok(())
     }
 }
 
+/// The name of the partial file of this name that can be resumed.
+fn resumable_name(name: &FileName) -> String {
+    let digest = digest::sha256(name.as_str().as_bytes(), u64::MAX).expect("bytes in memory can be read");
+    format!("{PARTIAL_PREFIX}{}{PARTIAL_SUFFIX}", &digest[..DIGEST_DIGITS])
+}
+
+fn named(file: File, path: PathBuf) -> NamedTempFile {
+    NamedTempFile::from_parts(file, TempPath::try_from_path(path).expect("the path is absolute"))
+}
+
+/// Whether nothing was written to a partial file for so long that it is kept no more.
+fn is_old(entry: &DirEntry) -> bool {
+    let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed().unwrap_or_default());
+    age.is_ok_and(|age| age > Duration::from_secs(u64::from(DAYS_KEPT) * 24 * 60 * 60))
+}
+
 /// A file that is not whole yet. Dropped, it is gone.
-///
-/// Pieces go straight to the file: hand over large ones.
 pub(crate) enum PartialFile {
+    /// With a random name.
     Named(NamedTempFile),
     Anonymous(File, LinkMethod),
+    /// With a name that is made of the file's own; only this can be [kept](DownloadDir::keep).
+    Resumable(NamedTempFile),
 }
 
 impl PartialFile {
@@ -253,22 +351,38 @@ impl PartialFile {
         let _ = self.file().set_modified(time);
     }
 
-    fn file(&self) -> &File {
+    /// The file itself: not through `NamedTempFile`, which would put the path into every error.
+    pub(crate) fn file(&self) -> &File {
         match self {
-            Self::Named(file) => file.as_file(),
+            Self::Named(file) | Self::Resumable(file) => file.as_file(),
             Self::Anonymous(file, _) => file,
         }
     }
-}
 
-impl Write for PartialFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Not through `NamedTempFile`, which would put the path into every error.
-        self.file().write(bytes)
+    /// Where there is data in it. A file system that does not know has data everywhere.
+    pub(crate) fn data(&self) -> Vec<Range<u64>> {
+        let file = self.file();
+        let mut ranges = Vec::new();
+        let mut position = 0;
+        while let Ok(start) = seek(file, Extent::Data(position))
+            && let Ok(end) = seek(file, Extent::Hole(start))
+        {
+            ranges.push(start..end);
+            position = end;
+        }
+        if let (0, Ok(metadata)) = (position, file.metadata())
+            && metadata.blocks() > 0
+        {
+            ranges.push(0..metadata.len());
+        }
+        ranges
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    /// Reads from here on.
+    pub(crate) fn read_from(&self, offset: u64) -> io::Result<impl Read> {
+        let mut file = self.file();
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(file)
     }
 }
 
@@ -293,7 +407,7 @@ mod anonymous {
 
     /// Makes a file in `dir` of the mode that the umask gives.
     pub(super) fn create(dir: &File) -> io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         Ok(File::from(openat(dir, ".", flags, Mode::from_raw_mode(0o666))?))
     }
 
@@ -327,7 +441,7 @@ mod anonymous {
 /// Makes a partial file and locks it; "already exists", which asks for another name, when another client removed it
 /// between the two.
 fn create_locked(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
     let ours = match file.try_lock() {
         Ok(()) => leads_to(path, &file),
         Err(TryLockError::WouldBlock) => Ok(false),
@@ -349,14 +463,15 @@ fn create_locked(path: &Path) -> io::Result<File> {
 }
 
 /// Removes a partial file unless a living client holds its lock.
-fn remove_if_abandoned(entry: &DirEntry) -> io::Result<()> {
-    if !entry.file_type()?.is_file() {
+fn remove_if_abandoned(path: &Path) -> io::Result<()> {
+    let metadata = path.symlink_metadata()?;
+    if !metadata.is_file() || metadata.nlink() != 1 {
         return Ok(());
     }
     // For writing, because NFS gives exclusive locks to no other.
-    let file = OpenOptions::new().write(true).open(entry.path())?;
-    if file.try_lock().is_ok() && leads_to(&entry.path(), &file)? {
-        fs::remove_file(entry.path())?;
+    let file = OpenOptions::new().write(true).open(path)?;
+    if file.try_lock().is_ok() && leads_to(path, &file)? {
+        fs::remove_file(path)?;
     }
     Ok(())
 }

@@ -18,6 +18,9 @@ pub(crate) enum CallError {
     TimedOut(String),
     #[error("the connection broke off: {}", Escaped(.0))]
     ConnectionLost(String),
+    /// It broke off before a byte of the answer came.
+    #[error("the connection broke off: {}", Escaped(.0))]
+    NoAnswer(String),
     #[error("{}", explain_status(*.0))]
     Status(u16),
     /// The server there is of another kind.
@@ -29,6 +32,8 @@ pub(crate) enum CallError {
     TooLarge(String),
     #[error("its listing is the largest of more than fit into memory; narrow the pattern")]
     OverBudget,
+    #[error("it is being changed there")]
+    Changed,
     #[error("refused: the password is wrong, or the server calls itself by another URL (take the one that it prints)")]
     Refused,
     #[error("fault: {}", Escaped(.0))]
@@ -44,9 +49,14 @@ impl CallError {
         matches!(self, Self::Fault(text) if text.to_lowercase().contains("is a directory"))
     }
 
-    /// Whether no answer came at all, so that the peer may be gone.
-    pub(crate) fn is_no_answer(&self) -> bool {
+    /// Whether the peer said nothing, so that it may be gone.
+    pub(crate) fn is_silence(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::TimedOut(_))
+    }
+
+    /// Whether the connection broke off, so that the peer may be asked again.
+    pub(crate) fn is_break(&self) -> bool {
+        matches!(self, Self::ConnectionLost(_) | Self::NoAnswer(_))
     }
 }
 

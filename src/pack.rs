@@ -117,6 +117,9 @@ impl<W: Write> PackWriter<W> {
     }
 }
 
+/// The most bytes of zeros that may follow the first end block: some programs fill 20 blocks.
+const MAX_END_BYTES: u64 = 19 * BLOCK_BYTES as u64;
+
 /// Why a pack could not be read to its end. What was handed over before is good.
 #[derive(Debug, Error)]
 pub(crate) enum PackError {
@@ -158,7 +161,7 @@ pub(crate) fn read_pack<E: From<PackError>>(
     pack: &mut dyn Read,
     mut each: impl FnMut(PackedFile, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut archive = Archive::new(pack);
+    let mut archive = Archive::new(&mut *pack);
     let entries = archive.entries().map_err(PackError::from)?.raw(true);
     let mut long_name = None;
     for entry in entries {
@@ -183,6 +186,12 @@ pub(crate) fn read_pack<E: From<PackError>>(
             }
             _ => return Err(PackError::Malformed("it holds more than regular files").into()),
         }
+    }
+    // `tar` reads the first of the end blocks alone.
+    let mut rest = Vec::new();
+    pack.take(MAX_END_BYTES + 1).read_to_end(&mut rest).map_err(PackError::from)?;
+    if rest.len() as u64 > MAX_END_BYTES || rest.iter().any(|byte| *byte != 0) {
+        return Err(PackError::Malformed("a pack goes on after its end").into());
     }
     Ok(())
 }

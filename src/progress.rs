@@ -228,13 +228,18 @@ pub(crate) struct FileProgress {
 
 impl FileProgress {
     /// Tells how many bytes the file has.
-    pub(crate) fn expect(&mut self, bytes: u64) {
+    pub(crate) fn expect(&self, bytes: u64) {
         // Only the first answer of a peer tells.
         let _ = self.file.length.set(bytes);
     }
 
+    /// Counts bytes that were here already.
+    pub(crate) fn raise(&self, bytes: u64) {
+        self.file.received.fetch_max(bytes, Ordering::Relaxed);
+    }
+
     /// Counts bytes that were received.
-    pub(crate) fn advance(&mut self, bytes: usize) {
+    pub(crate) fn advance(&self, bytes: usize) {
         self.file.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }

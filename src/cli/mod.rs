@@ -196,7 +196,7 @@ pub(crate) struct Client {
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = jobs)]
     pub(crate) jobs: u8,
 
-    /// Print missing names; with -v all, and who has them
+    /// Print what is missing; with -v all, and who has it
     #[arg(long)]
     pub(crate) list: bool,
 

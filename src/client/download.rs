@@ -4,17 +4,19 @@
 //! files durable and visible, as many at once as are there, and prints their names. So the network never waits for the
 //! disk to sync, and what is printed is saved.
 
+mod large;
 mod packs;
 
 use std::{
+    collections::HashMap,
     io::{self, ErrorKind},
     iter,
     sync::{
-        Condvar, Mutex, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    thread,
+    thread::{self, Scope},
     time::{Duration, Instant},
 };
 
@@ -24,14 +26,17 @@ use crate::{
     fd_limit,
     file_name::FileName,
     format,
-    lock::lock,
+    lock::{Semaphore, lock},
     peer::PeerUrl,
     progress::Progress,
 };
 
+use large::{DIGESTS_PER_PEER, Kept};
+
 use super::{
     Run,
     collector::PeerListing,
+    large_file::{self, Help, LargeFiles},
     output,
     queue::{DownloadQueue, Next, Outcome, SourceFailure, Tally, Task},
     spool::SpooledDownload,
@@ -51,11 +56,28 @@ pub(super) struct Downloads<'a> {
     is_short_of_room: AtomicBool,
     /// How many files appeared meanwhile.
     appeared: AtomicUsize,
+    /// The large files under way.
+    files: Arc<LargeFiles>,
+    /// By name: what was kept of those that failed.
+    kept: Mutex<HashMap<usize, Kept>>,
+    /// By peer: who may ask it for a digest.
+    digests: Vec<Semaphore>,
 }
 
 /// How many files are named of which the same is to be said, and the others counted: a full disk, or another client in
 /// the same directory, must not say the same of each of thousands.
 const FILES_NAMED: usize = 3;
+
+/// How long a job without work waits at most before it looks whether there is a large file to help with.
+const IDLE_TICK: Duration = Duration::from_millis(100);
+
+/// What a job does.
+enum Work {
+    /// It fetches one file, or a pack.
+    Download(Vec<Task>),
+    /// It fetches a block of a file that another job has.
+    Help(Help),
+}
 
 /// A whole file that waits to be committed.
 struct Downloaded<'a> {
@@ -75,6 +97,9 @@ impl<'a> Downloads<'a> {
             changed: Condvar::new(),
             is_short_of_room: AtomicBool::new(false),
             appeared: AtomicUsize::new(0),
+            files: Arc::new(LargeFiles::new(run.options.jobs.into())),
+            kept: Mutex::default(),
+            digests: run.peers.iter().map(|_| Semaphore::new(DIGESTS_PER_PEER)).collect(),
         }
     }
 
@@ -134,7 +159,7 @@ impl<'a> Downloads<'a> {
             for _ in 0..jobs {
                 let sender = sender.clone();
                 let thread = thread::Builder::new().name("job".to_owned());
-                if let Err(error) = thread.spawn_scoped(scope, move || self.work(&sender)) {
+                if let Err(error) = thread.spawn_scoped(scope, move || self.work(scope, &sender)) {
                     log::error!("could not start a thread: {}", reason(&error));
                     break;
                 }
@@ -146,14 +171,26 @@ impl<'a> Downloads<'a> {
             progress.finish();
         }
         let tally = lock(&self.queue).tally();
+        self.report_kept();
         self.report(tally);
         is_printed && tally.failed == 0 && tally.open == 0
     }
 
     /// Works through tasks until none is left.
-    fn work(&self, sender: &SyncSender<Downloaded<'a>>) {
-        while let Some(tasks) = self.next_tasks() {
-            let task = match <[Task; 1]>::try_from(tasks) {
+    fn work<'s>(&'s self, scope: &'s Scope<'s, '_>, sender: &SyncSender<Downloaded<'a>>) {
+        while let Some(work) = self.next_work() {
+            let tasks = match work {
+                Work::Download(tasks) => tasks,
+                Work::Help(help) => {
+                    if let Some((help, block)) = self.fetch_block(help) {
+                        // Meanwhile the next is fetched. Where no thread is to be had, the block is fetched again.
+                        let thread = thread::Builder::new().name("check".to_owned());
+                        let _ = thread.spawn_scoped(scope, move || self.check_block(help, &block));
+                    }
+                    continue;
+                }
+            };
+            let mut task = match <[Task; 1]>::try_from(tasks) {
                 Ok([task]) => task,
                 Err(pack) => {
                     self.work_through_pack(pack, sender);
@@ -161,13 +198,12 @@ impl<'a> Downloads<'a> {
                 }
             };
             if self.run.dir.entry(&task.file_name).is_some() {
-                self.change(|queue| queue.end_call(task.peer, true));
+                self.change(|queue| queue.end_call(task.peer, None));
                 self.leave_alone(&task);
                 continue;
             }
-            let downloaded = self.download(&task);
-            let is_answered = !downloaded.as_ref().is_err_and(CallError::is_no_answer);
-            self.change(|queue| queue.end_call(task.peer, is_answered));
+            let downloaded = self.download(&mut task);
+            self.change(|queue| queue.end_call(task.peer, downloaded.as_ref().err()));
             match downloaded {
                 Ok((file, bytes)) => hand_over(Downloaded { task, file, bytes }, sender),
                 Err(_) if self.run.interruption.has_come() || lock(&self.queue).is_stopped() => {}
@@ -177,19 +213,22 @@ impl<'a> Downloads<'a> {
         }
     }
 
-    fn next_tasks(&self) -> Option<Vec<Task>> {
+    /// What a job does next: names that wait come before help with those that are under way.
+    fn next_work(&self) -> Option<Work> {
         let mut queue = lock(&self.queue);
         while !self.run.interruption.has_come() {
-            match queue.next(Instant::now()) {
-                Next::Download(tasks) => return Some(tasks),
-                Next::Wait(None) => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Next::Wait(Some(due)) => {
-                    let patience = due.saturating_duration_since(Instant::now());
-                    let waited = self.changed.wait_timeout(queue, patience);
-                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
+            let due = match queue.next(Instant::now()) {
+                Next::Download(tasks) => return Some(Work::Download(tasks)),
+                Next::Wait(due) => due,
                 Next::Done => return None,
+            };
+            if let Some(help) = self.find_any_help(&mut queue) {
+                return Some(Work::Help(help));
             }
+            let patience = due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
+            // A file that becomes large tells nobody.
+            let patience = patience.min(if self.files.is_empty() { IDLE_TICK } else { large_file::TICK });
+            queue = self.changed.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
         None
     }
@@ -207,20 +246,11 @@ impl<'a> Downloads<'a> {
         result
     }
 
-    /// Downloads one file from one peer: what came, and how many bytes that is.
-    fn download(&self, task: &Task) -> Result<(SpooledDownload<'a>, u64), CallError> {
-        let peer = &self.run.peers[task.peer];
-        let mut file = SpooledDownload::new(self.run.dir, self.progress().file(&task.file_name));
-        let bytes = self.run.client.download(peer, &task.file_name, &mut file)?;
-        log::debug!("fetched '{}' from {peer}: {}", task.file_name, format::size(bytes));
-        Ok((file, bytes))
-    }
-
     /// Handles a failure of the peer: the file is asked of the next one that has it.
     fn fail_there(&self, task: &Task, failure: &CallError) {
         let (name, peer) = (&task.file_name, &self.run.peers[task.peer]);
         let kind = match failure {
-            CallError::ConnectionLost(_) => SourceFailure::ConnectionLost,
+            failure if failure.is_break() => SourceFailure::ConnectionLost,
             failure if failure.is_directory() => SourceFailure::Directory,
             _ => SourceFailure::Other,
         };
@@ -240,9 +270,9 @@ impl<'a> Downloads<'a> {
     /// Handles an error of this side. Want of space concerns one file, and perhaps only for now; a directory that
     /// cannot be written, or a full table of descriptors, concerns all.
     fn fail_here(&self, task: &Task, error: &io::Error) {
-        use ErrorKind::{FileTooLarge, InvalidFilename, InvalidInput, Other, QuotaExceeded, StorageFull};
+        use ErrorKind::{InvalidFilename, InvalidInput, Other};
         let name = &task.file_name;
-        let is_want_of_space = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
+        let is_want_of_space = is_want_of_room(error);
         if is_want_of_space && self.change(|queue| queue.postpone(task.name_id)) {
             log::debug!("no room for '{name}': {}; it is tried once more at the end", reason(error));
             return;
@@ -308,6 +338,7 @@ impl<'a> Downloads<'a> {
 
     /// Leaves what appeared under a name since the run began.
     fn leave_alone(&self, task: &Task) {
+        self.discard_kept(task);
         let name = &task.file_name;
         let outcome = outcome_of_entry(self.run.dir, name);
         if outcome == Some(Outcome::AlreadyHere) && self.appeared.fetch_add(1, Ordering::Relaxed) >= FILES_NAMED {
@@ -347,6 +378,11 @@ impl<'a> Downloads<'a> {
         }
         log::info!("{text}");
     }
+}
+
+/// Whether an error concerns one file, and perhaps only for now.
+fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 /// Hands a whole file to the thread that commits.

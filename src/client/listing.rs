@@ -160,7 +160,7 @@ impl Calls<'_> {
             let answer = self.ask_one(number, peer);
             let names = *answer.as_ref().unwrap_or(&0);
             if let Err(failure) = &answer {
-                self.is_anyone_silent.fetch_or(failure.is_no_answer(), Ordering::Relaxed);
+                self.is_anyone_silent.fetch_or(failure.is_silence(), Ordering::Relaxed);
             }
             self.collector.end(number, answer.err());
             self.ended.fetch_add(1, Ordering::Relaxed);

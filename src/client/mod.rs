@@ -12,15 +12,19 @@
 //! 7. `download.rs`, `Downloads::work`: a job calls that peer, by `PeerClient::download` or `download_pack` in
 //!    `peer_client/mod.rs`.
 //! 8. `spool.rs`, `SpooledDownload::write`: what comes goes into memory or into a partial file.
+//!    Beside it, for a large file: `download/large.rs`, `Downloads::resume`, goes on with what is here of it, and
+//!    `fetch_block`, for idle jobs, fetches a block, which `blocks.rs` chooses, from another peer.
 //! 9. `download.rs`, `Downloads::commit`: `DownloadDir::commit_batch` syncs, names and syncs again.
 //! 10. `output.rs`, `print_names`: the name is printed.
 //!
 //! One bad peer or file never ends the run. What is lost, and only that, makes the exit status 1: the peer list or the
 //! listing of the server that was named, a file that was listed and is not here at the end, or a fault of this side.
 
+mod blocks;
 mod collector;
 mod download;
 mod index;
+mod large_file;
 mod listing;
 mod output;
 mod queue;

@@ -10,6 +10,7 @@
 //! Small files of a peer that sends packs are asked for many at once, in a pack that is cut from what that peer has. What
 //! a pack does not bring waits again, and is asked for by itself from then on, as if no pack had been asked for.
 
+mod holders;
 mod packs;
 
 use std::{
@@ -19,15 +20,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::file_name::FileName;
+use crate::{error::CallError, file_name::FileName};
 
 use super::{collector::PeerListing, index::FileIndex};
 
 /// The most calls at once to one peer: the original serves one at a time and lets five wait.
 pub(super) const MAX_CALLS_PER_PEER: usize = 4;
 
-/// A peer that did not answer this many times in a row is asked no more.
-const MAX_UNANSWERED: u32 = 2;
+/// A peer that was silent twice in a row, or broke off without an answer sixteen times, is asked no more. Behind a relay
+/// a peer that has ended looks like one that breaks off.
+const MAX_DOUBT: u32 = 16;
 
 /// How often a name is asked for again whose connections broke: with the first time, three attempts.
 const MAX_RETRIES: u8 = 2;
@@ -170,12 +172,14 @@ enum Progress {
 #[derive(Clone, Default)]
 struct Peer {
     sources: Range<usize>,
+    /// Whether it gave an index, so that it knows more than the original does.
+    knows_parts: bool,
     sends_packs: bool,
     /// No source before this one can be asked now.
     cursor: usize,
     calls: usize,
-    /// How many calls in a row it did not answer.
-    unanswered: u32,
+    /// How doubtful it is, after the last calls, that it will answer again.
+    doubt: u32,
 }
 
 impl DownloadQueue {
@@ -203,6 +207,7 @@ impl DownloadQueue {
     pub(super) fn join(&mut self, listings: Vec<PeerListing>, outcome: impl Fn(&FileName) -> Option<Outcome>) {
         let known = self.index.len();
         for PeerListing { peer, listing } in listings {
+            self.peers[peer].knows_parts = listing.is_index;
             self.peers[peer].sends_packs = listing.is_index;
             let sources = self.index.join(peer, listing);
             self.standings.resize(sources.end, Standing::NotAsked);
@@ -284,7 +289,7 @@ impl DownloadQueue {
         for peer in 0..self.peers.len() {
             let calls = self.peers[peer].calls;
             // Whether what it alone has is lost is known only when all have listed.
-            let may_be_gone = !self.is_complete && self.peers[peer].unanswered >= MAX_UNANSWERED;
+            let may_be_gone = !self.is_complete && self.peers[peer].doubt >= MAX_DOUBT;
             if calls < least_calls && !may_be_gone && self.find_waiting(peer) {
                 least_busy = Some(peer);
                 least_calls = calls;
@@ -318,11 +323,15 @@ impl DownloadQueue {
         found.is_some()
     }
 
-    /// Ends a call, which the peer answered in some way or not at all.
-    pub(super) fn end_call(&mut self, peer: usize, is_answered: bool) {
+    /// Ends a call: with an answer, or with none in this way.
+    pub(super) fn end_call(&mut self, peer: usize, failure: Option<&CallError>) {
         let peer = &mut self.peers[peer];
         peer.calls -= 1;
-        peer.unanswered = if is_answered { 0 } else { peer.unanswered + 1 };
+        peer.doubt = match failure {
+            Some(failure) if failure.is_silence() => peer.doubt + MAX_DOUBT / 2,
+            Some(CallError::NoAnswer(_)) => peer.doubt + 1,
+            _ => 0,
+        };
     }
 
     /// Ends a name.
@@ -373,7 +382,7 @@ impl DownloadQueue {
 
     /// Gives up a peer that did not answer again and again, if all have listed: how many names nobody will give now.
     pub(super) fn give_up_unanswering(&mut self, peer: usize) -> usize {
-        if !self.is_complete || self.peers[peer].unanswered < MAX_UNANSWERED {
+        if !self.is_complete || self.peers[peer].doubt < MAX_DOUBT {
             return 0;
         }
         let mut lost = 0;
@@ -494,17 +503,17 @@ mod tests {
     }
 
     fn succeed(queue: &mut DownloadQueue, task: &Task) {
-        queue.end_call(task.peer, true);
+        queue.end_call(task.peer, None);
         queue.finish(task.name_id, Outcome::Saved(1));
     }
 
     pub(super) fn refuse(queue: &mut DownloadQueue, task: &Task) -> Option<Outcome> {
-        queue.end_call(task.peer, true);
+        queue.end_call(task.peer, None);
         queue.fail(task, SourceFailure::Other)
     }
 
     fn ignore(queue: &mut DownloadQueue, task: &Task) -> (Option<Outcome>, usize) {
-        queue.end_call(task.peer, false);
+        queue.end_call(task.peer, Some(&CallError::TimedOut(String::new())));
         (queue.fail(task, SourceFailure::Other), queue.give_up_unanswering(task.peer))
     }
 
@@ -581,7 +590,7 @@ mod tests {
         let mut queue = queue(&[&[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
         let tasks: Vec<_> = (0..MAX_CALLS_PER_PEER).map(|_| take(&mut queue)).collect();
         assert_eq!(queue.next(Instant::now()), Next::Wait(None));
-        queue.end_call(tasks[2].peer, true);
+        queue.end_call(tasks[2].peer, None);
         take(&mut queue);
         assert_eq!(queue.next(Instant::now()), Next::Wait(None));
     }
@@ -590,7 +599,7 @@ mod tests {
     fn nothing_is_done_before_it_is_committed() {
         let mut queue = queue(&[&[0]]);
         let task = take(&mut queue);
-        queue.end_call(task.peer, true);
+        queue.end_call(task.peer, None);
         assert_eq!(queue.next(Instant::now()), Next::Wait(None));
         queue.finish(task.name_id, Outcome::Saved(1));
         assert_eq!(queue.next(Instant::now()), Next::Done);
@@ -612,7 +621,7 @@ mod tests {
         let mut remaining = Vec::new();
         while let Next::Download(tasks) = queue.next(Instant::now()) {
             let [task] = tasks.try_into().expect("one task");
-            queue.end_call(task.peer, true);
+            queue.end_call(task.peer, None);
             let is_directory = task.name_id == 0 || task.peer == 0;
             let failure = if is_directory { SourceFailure::Directory } else { SourceFailure::Other };
             remaining.push(queue.fail(&task, failure));
@@ -634,7 +643,7 @@ mod tests {
     }
 
     fn lose(queue: &mut DownloadQueue, task: &Task) -> Option<Outcome> {
-        queue.end_call(task.peer, true);
+        queue.end_call(task.peer, None);
         queue.fail(task, SourceFailure::ConnectionLost)
     }
 
@@ -697,7 +706,7 @@ mod tests {
         let mut queue = queue(&[&[0, 1, 2], &[1]]);
         let (first, second) = (expect(&mut queue, 0, 0), expect(&mut queue, 1, 1));
         for task in [&first, &second] {
-            queue.end_call(task.peer, true);
+            queue.end_call(task.peer, None);
             assert!(queue.postpone(task.name_id));
         }
         let third = expect(&mut queue, 2, 0);
@@ -705,7 +714,7 @@ mod tests {
         succeed(&mut queue, &third);
         let again = expect(&mut queue, 1, 0);
         assert_eq!(queue.next(Instant::now()), Next::Wait(None), "one at a time");
-        queue.end_call(again.peer, true);
+        queue.end_call(again.peer, None);
         assert!(!queue.postpone(again.name_id), "there is no third round");
         queue.finish(again.name_id, Outcome::Failed);
         let again = expect(&mut queue, 0, 0);

@@ -1,12 +1,15 @@
 //! A file on its way from a peer to the directory.
 //!
 //! A small file waits in memory until it is committed, so that the next call goes out at once and one thread alone works
-//! in the directory. A large one goes into a partial file as it comes.
+//! in the directory. A larger one goes into a partial file as it comes. When enough of it is there to be worth resuming,
+//! and its peer knows parts, the partial file gets a name by which it is found again, and others may help with it.
 
 use std::{
     io::{self, Write},
     mem,
-    time::SystemTime,
+    os::unix::fs::FileExt,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Instant, SystemTime},
 };
 
 use crate::{
@@ -15,46 +18,202 @@ use crate::{
     progress::FileProgress,
 };
 
+use super::{
+    blocks::{self, Blocks},
+    large_file::{LargeFile, LargeFiles},
+    queue::Task,
+};
+
 /// The most bytes of a file that waits in memory. At most two batches wait, which makes 2 MiB.
 const MAX_IN_MEMORY: usize = 16 << 10;
+
+/// From this many bytes on a file is worth resuming.
+pub(super) const MIN_RESUMABLE: u64 = 1 << 20;
 
 /// What has come of a file. Nothing of it is in the directory before more bytes came than may wait in memory, so a
 /// refusal leaves nothing there.
 pub(super) struct SpooledDownload<'a> {
     dir: &'a DownloadDir,
-    progress: FileProgress,
+    pub(super) task: Task,
+    began: Instant,
+    progress: Arc<FileProgress>,
     in_memory: Vec<u8>,
     in_file: Option<PartialFile>,
-    /// When the file was last modified over there.
+    /// Where the next byte goes.
+    position: u64,
+    /// What the peer told of it.
+    length: Option<u64>,
     modified: Option<SystemTime>,
+    version: Option<String>,
+    /// Where files go with which others may help.
+    files: Arc<LargeFiles>,
+    large: Option<Arc<LargeFile>>,
+    /// Set to end the call that brings it: somebody else has brought what it is to bring.
+    pub(super) is_over: Arc<AtomicBool>,
+    end: Option<StreamEnd>,
+}
+
+/// Why the main stream was ended from this side.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamEnd {
+    /// The next block is not free.
+    Met,
+    /// What comes is another state of the file.
+    Changed,
 }
 
 impl<'a> SpooledDownload<'a> {
-    pub(super) fn new(dir: &'a DownloadDir, progress: FileProgress) -> Self {
-        Self { dir, progress, in_memory: Vec::new(), in_file: None, modified: None }
+    pub(super) fn new(dir: &'a DownloadDir, task: Task, progress: FileProgress, files: &Arc<LargeFiles>) -> Self {
+        Self {
+            dir,
+            task,
+            began: Instant::now(),
+            progress: Arc::new(progress),
+            in_memory: Vec::new(),
+            in_file: None,
+            position: 0,
+            length: None,
+            modified: None,
+            version: None,
+            files: Arc::clone(files),
+            large: None,
+            is_over: Arc::default(),
+            end: None,
+        }
+    }
+
+    /// Goes on with a partial file.
+    pub(super) fn set_partial(&mut self, partial: PartialFile) {
+        self.in_file = Some(partial);
+    }
+
+    /// What is in a file of it.
+    pub(super) fn partial(&self) -> Option<&PartialFile> {
+        self.in_file.as_ref()
+    }
+
+    /// Begins anew.
+    pub(super) fn restart(&mut self) -> io::Result<()> {
+        self.position = 0;
+        self.partial().map_or(Ok(()), |partial| partial.file().set_len(0))
+    }
+
+    /// The file as those who help see it.
+    pub(super) fn large(&self) -> Option<&Arc<LargeFile>> {
+        self.large.as_ref()
+    }
+
+    /// Goes on with these blocks of the state that the peer calls `version`.
+    pub(super) fn set_blocks(&mut self, version: &str, blocks: Blocks) -> io::Result<()> {
+        self.close();
+        let Some(partial) = &self.in_file else { return Ok(()) };
+        self.progress.raise(blocks.done_bytes());
+        let (file, progress) = (partial.file().try_clone()?, Arc::clone(&self.progress));
+        self.large = Some(self.files.add(self.task.clone(), version.to_owned(), file, progress, self.began, blocks));
+        Ok(())
+    }
+
+    /// Goes on at this byte of the main stream.
+    pub(super) fn seek(&mut self, position: u64) {
+        self.position = position;
+        self.version = None;
+        self.end = None;
+        self.is_over = Arc::default();
+    }
+
+    /// Where the main stream is.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Why the main stream was ended from this side, if it was.
+    pub(super) fn end(&self) -> Option<StreamEnd> {
+        self.end
+    }
+
+    /// Lets nobody help any more.
+    fn close(&mut self) {
+        if let Some(large) = self.large.take() {
+            self.files.remove(&large);
+        }
+    }
+
+    /// The partial file, resumable if this many bytes of it are worth that.
+    pub(super) fn into_resumable(mut self, bytes: u64) -> io::Result<PartialFile> {
+        if bytes >= MIN_RESUMABLE {
+            self.become_resumable();
+        }
+        self.into_partial()
     }
 
     /// A partial file with all that has come, and with the time that it had over there.
-    pub(super) fn into_partial(self) -> io::Result<PartialFile> {
-        let partial = self.in_file.map_or_else(|| self.dir.create_with(&self.in_memory), Ok)?;
+    pub(super) fn into_partial(mut self) -> io::Result<PartialFile> {
+        self.close();
+        let partial = self.in_file.take().map_or_else(|| self.dir.create(), Ok)?;
+        partial.file().write_all(&self.in_memory)?;
         if let Some(time) = self.modified {
             partial.set_modified(time);
         }
         Ok(partial)
+    }
+
+    /// Writes to the partial file; returns how many bytes.
+    fn write_to_file(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(partial) = &self.in_file else { return Ok(0) };
+        let Some(large) = &self.large else {
+            partial.file().write_all_at(bytes, self.position)?;
+            return Ok(bytes.len());
+        };
+        let is_same = self.version.as_ref() == Some(&large.version);
+        let count = if is_same { large.write(bytes, self.position, &self.is_over)? } else { 0 };
+        if count == 0 {
+            self.end = Some(if is_same { StreamEnd::Met } else { StreamEnd::Changed });
+            return Err(io::Error::other("the stream has met what others brought"));
+        }
+        Ok(count)
+    }
+
+    /// Lets others help if its peer knows parts; else nobody could tell later what this is.
+    fn become_large(&mut self) -> io::Result<()> {
+        if let Some(length) = self.length.filter(|length| (MIN_RESUMABLE..=blocks::MAX_BYTES).contains(length))
+            && let Some(version) = self.version.clone()
+        {
+            self.set_blocks(&version, Blocks::new(length))?;
+            self.large.iter().for_each(|large| large.begin_stream());
+        }
+        Ok(())
+    }
+
+    /// Gives it the name by which it can be resumed, if it can be.
+    fn become_resumable(&mut self) {
+        if self.large.is_some()
+            && let Some(partial) = self.in_file.take()
+        {
+            self.in_file = Some(self.dir.make_resumable(&self.task.file_name, partial));
+        }
+    }
+}
+
+impl Drop for SpooledDownload<'_> {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
 impl Write for SpooledDownload<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.in_file.is_none() && self.in_memory.len() + bytes.len() > MAX_IN_MEMORY {
-            let file = self.in_file.insert(self.dir.create()?);
-            file.write_all(&mem::take(&mut self.in_memory))?;
+            let partial = self.in_file.insert(self.dir.create()?);
+            partial.file().write_all_at(&mem::take(&mut self.in_memory), 0)?;
+            self.become_large()?;
         }
-        let written = match &mut self.in_file {
-            Some(file) => file.write(bytes)?,
-            None => self.in_memory.write(bytes)?,
-        };
+        let written = if self.in_file.is_some() { self.write_to_file(bytes)? } else { self.in_memory.write(bytes)? };
+        let before = self.position;
+        self.position += written as u64;
         self.progress.advance(written);
+        if before < MIN_RESUMABLE && self.position >= MIN_RESUMABLE {
+            self.become_resumable();
+        }
         Ok(written)
     }
 
@@ -65,10 +224,18 @@ impl Write for SpooledDownload<'_> {
 
 impl DownloadSink for SpooledDownload<'_> {
     fn expect(&mut self, bytes: u64) {
-        self.progress.expect(bytes);
+        // The length of a part is not that of the file.
+        if self.large.is_none() {
+            self.length = Some(bytes);
+            self.progress.expect(bytes);
+        }
     }
 
     fn set_modified(&mut self, time: SystemTime) {
         self.modified = Some(time);
+    }
+
+    fn set_version(&mut self, version: &str) {
+        self.version = Some(version.to_owned());
     }
 }

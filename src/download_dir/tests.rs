@@ -1,6 +1,7 @@
 //! How files are downloaded, with other clients and other files in the same directory.
 
 use std::{
+    io::Write,
     os::unix::fs::{FileTypeExt, symlink},
     sync::mpsc,
 };
@@ -19,8 +20,8 @@ fn open(dir: &TempDir) -> DownloadDir {
 }
 
 fn partial(downloads: &DownloadDir, content: &[u8]) -> PartialFile {
-    let mut partial = downloads.create().unwrap();
-    partial.write_all(content).unwrap();
+    let partial = downloads.create().unwrap();
+    partial.file().write_all(content).unwrap();
     partial
 }
 
@@ -35,7 +36,9 @@ fn ways(dir: &TempDir) -> Vec<DownloadDir> {
 
 /// Saves one file whose content is known at once.
 fn save(downloads: &DownloadDir, text: &str, content: &[u8]) -> io::Result<Committed> {
-    let mut results = downloads.commit_batch(vec![(name(text), downloads.create_with(content)?)]);
+    let partial = downloads.create()?;
+    partial.file().write_all(content)?;
+    let mut results = downloads.commit_batch(vec![(name(text), partial)]);
     assert_eq!(results.len(), 1);
     results.remove(0)
 }
@@ -73,11 +76,11 @@ fn a_saved_file_has_the_mode_of_any_new_file() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_file_whose_content_is_known_has_no_partial_name() {
+fn a_partial_file_has_no_name_where_that_can_be() {
     let dir = tempdir().unwrap();
     let downloads = open(&dir);
     let Some(link_method) = downloads.link_method else { return eprintln!("SKIPPED: no files without a name here") };
-    let anonymous = downloads.create_with(b"content").unwrap();
+    let anonymous = partial(&downloads, b"content");
     assert_eq!(entries(&dir), [""; 0], "{link_method:?}");
     drop(anonymous);
     assert_eq!(entries(&dir), [""; 0], "{link_method:?}");
@@ -86,7 +89,7 @@ fn a_file_whose_content_is_known_has_no_partial_name() {
 #[test]
 fn a_partial_file_has_a_name_that_is_never_shared_and_goes_when_dropped() {
     let dir = tempdir().unwrap();
-    let downloads = open(&dir);
+    let downloads = DownloadDir { link_method: None, ..open(&dir) };
     let partial = partial(&downloads, b"half");
     let names = entries(&dir);
     assert!(names.len() == 1 && file_name::is_partial(&names[0]), "{names:?}");
@@ -118,7 +121,7 @@ fn opening_removes_what_was_left_behind_and_nothing_else() {
 #[test]
 fn a_living_clients_partial_file_is_not_removed() {
     let dir = tempdir().unwrap();
-    let first = open(&dir);
+    let first = DownloadDir { link_method: None, ..open(&dir) };
     let partial = partial(&first, b"going on");
     let second = open(&dir);
     assert_eq!(entries(&dir).len(), 1);
@@ -127,6 +130,93 @@ fn a_living_clients_partial_file_is_not_removed() {
     assert!(matches!(results[0], Ok(Committed::Saved)), "{results:?}");
     assert_eq!(fs::read(dir.path().join("mine")).unwrap(), b"going on");
     assert_eq!(entries(&dir), ["mine", "other"]);
+}
+
+/// A file that was kept, of this many bytes.
+fn keep(downloads: &DownloadDir, text: &str, content: &[u8]) -> PathBuf {
+    let partial = downloads.make_resumable(&name(text), partial(downloads, content));
+    assert!(downloads.keep(&name(text), partial));
+    downloads.path.join(resumable_name(&name(text)))
+}
+
+#[test]
+fn a_partial_file_that_was_kept_is_opened_again_by_its_name() {
+    let dir = tempdir().unwrap();
+    for downloads in ways(&dir) {
+        let path = keep(&downloads, "a", b"half");
+        let next = DownloadDir { link_method: downloads.link_method, ..open(&dir) };
+        assert!(next.reopen(&name("b")).is_none());
+        let partial = next.reopen(&name("a")).expect("it was kept");
+        assert!(next.reopen(&name("a")).is_none() && open(&dir).reopen(&name("a")).is_none(), "it is locked");
+        assert!(path.exists(), "whoever has no lock removes nothing");
+        let mut content = Vec::new();
+        partial.read_from(1).unwrap().read_to_end(&mut content).unwrap();
+        assert_eq!(content, b"alf");
+        let second = next.make_resumable(&name("a"), self::partial(&next, b"second"));
+        assert!(!next.keep(&name("a"), second), "its name is taken");
+        assert!(matches!(next.commit_batch(vec![(name("a"), partial)])[0], Ok(Committed::Saved)));
+        assert_eq!(entries(&dir), ["a"]);
+        fs::remove_file(dir.path().join("a")).unwrap();
+        keep(&downloads, "a", b"half");
+        drop(downloads.reopen(&name("a")).expect("it was kept just now"));
+        assert_eq!(entries(&dir), [""; 0], "not kept again");
+    }
+}
+
+#[test]
+fn a_kept_file_is_removed_when_it_is_old_or_its_file_is_there() {
+    let dir = tempdir().unwrap();
+    let downloads = open(&dir);
+    let [old, young, whole] = ["old", "young", "whole"].map(|text| keep(&downloads, text, b"half"));
+    fs::write(dir.path().join("whole"), b"whole").unwrap();
+    let age = |path: &Path, days: u64| {
+        let time = SystemTime::now() - Duration::from_secs(days * 86_400 + 60);
+        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    };
+    age(&old, 7);
+    age(&young, 6);
+    DownloadDir::read_only(dir.path()).unwrap();
+    assert_eq!(entries(&dir).len(), 4, "to look removes nothing");
+    open(&dir);
+    assert_eq!((old.exists(), young.exists(), whole.exists()), (false, true, false));
+}
+
+#[test]
+fn what_is_not_ours_is_neither_opened_nor_touched_under_the_name_of_a_kept_file() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join(resumable_name(&name("a")));
+    fs::write(dir.path().join("target"), b"target").unwrap();
+    let things: [&dyn Fn(&Path); 4] = [
+        &|path| symlink("target", path).unwrap(),
+        &|path| make_fifo(path),
+        &|path| fs::create_dir(path).unwrap(),
+        &|path| fs::hard_link(dir.path().join("target"), path).unwrap(),
+    ];
+    for (number, thing) in things.into_iter().enumerate() {
+        thing(&path);
+        let before = path.symlink_metadata().unwrap().ino();
+        for downloads in ways(&dir) {
+            assert!(downloads.reopen(&name("a")).is_none(), "{number}");
+            let partial = downloads.make_resumable(&name("a"), partial(&downloads, b"x"));
+            assert!(!downloads.keep(&name("a"), partial), "{number}");
+        }
+        assert_eq!(path.symlink_metadata().unwrap().ino(), before, "{number}");
+        assert_eq!(entries(&dir).len(), 2, "{number}");
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+    }
+    assert_eq!(fs::read(dir.path().join("target")).unwrap(), b"target");
+}
+
+#[test]
+fn where_there_is_data_is_known_unless_the_file_system_does_not_tell() {
+    use std::os::unix::fs::FileExt;
+    let dir = tempdir().unwrap();
+    let downloads = open(&dir);
+    let empty = partial(&downloads, b"");
+    assert_eq!(empty.data(), []);
+    empty.file().write_all_at(&[1; 4096], 1 << 20).unwrap();
+    let data = empty.data();
+    assert_eq!((data.len(), data[0].end), (1, (1 << 20) + 4096), "{data:?}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use ureq::{
 
 use crate::{
     auth::Password,
-    error::CallError,
+    error::{CallError, reason},
     fd_limit,
     file_name::FileName,
     pack::{self, PackError, PackedFile, read_pack},
@@ -34,6 +34,7 @@ use crate::{
 };
 
 use resolver::CachingResolver;
+pub(crate) use stall_timeout::cancellable;
 use stall_timeout::{Call, ResponseBody, StallTimeout, step};
 
 /// Idle connections kept over all peers; each is a descriptor here and a place there.
@@ -64,6 +65,9 @@ pub(crate) trait DownloadSink: Write {
 
     /// Says when the file was last modified, when the peer tells it.
     fn set_modified(&mut self, time: SystemTime);
+
+    /// Says which state of which file it is, when the peer tells it: then it knows parts and digests, too.
+    fn set_version(&mut self, version: &str);
 }
 
 /// Calls peers with one password; cheap to clone into threads, which then share its connections.
@@ -148,22 +152,17 @@ impl PeerClient {
         let response = self.post(peer, &op, "application/x-tar, text/xml", None)?;
         check_encoding(&response)?;
         let is_pack = header_text(&response, header::CONTENT_TYPE) == Some(pack::MEDIA_TYPE);
-        let mut body = ResponseBody(response.into_body().into_reader());
+        let body = ResponseBody(response.into_body().into_reader());
         if !is_pack {
             // A fault, most likely.
             let reply = BufReader::new(body.take(MAX_FAULT_BYTES));
             protocol::read_content(reply, &mut io::sink())?;
             return Err(CallError::Malformed("not a pack".to_owned()));
         }
-        read_pack(&mut BufReader::with_capacity(INPUT_BYTES, &mut body), each)?;
-        // Only at its very end is the connection free for the next call.
-        match body.read(&mut [0])? {
-            0 => Ok(()),
-            _ => Err(CallError::Malformed("a pack goes on after its end".to_owned())),
-        }
+        // To its very end: only then is the connection free for the next call.
+        read_pack(&mut BufReader::with_capacity(INPUT_BYTES, body), each)
     }
 
-    #[allow(dead_code)] // Until the client asks.
     /// Op 3: the digest of a part, of at most [`MAX_DIGEST_BYTES`](protocol::MAX_DIGEST_BYTES), and what the file is now.
     pub(crate) fn digest(&self, peer: &PeerUrl, name: &FileName, part: Part) -> Result<Digest, CallError> {
         let op = Op::Digest(name.as_str().into(), part);
@@ -175,15 +174,20 @@ impl PeerClient {
         Ok(BufReader::new(ResponseBody(response.into_body().into_reader())))
     }
 
-    /// Op 2: writes the content of a file into `sink`, and returns its number of bytes. When this fails, a part of it
-    /// may have been written.
+    /// Op 2: writes the content of a file, or of a part of it, into `sink`, and returns its number of bytes. When this
+    /// fails, a part of it may have been written.
     pub(crate) fn download(
         &self,
         peer: &PeerUrl,
         name: &FileName,
+        part: Option<Part>,
         sink: &mut dyn DownloadSink,
     ) -> Result<u64, CallError> {
-        let op = Op::Fetch(name.as_str().into());
+        let name = name.as_str().into();
+        let op = match part {
+            Some(part) => Op::FetchPart(name, part),
+            None => Op::Fetch(name),
+        };
         let response = self.post(peer, &op, "application/octet-stream, text/xml", None)?;
         check_encoding(&response)?;
         let is_raw = header_text(&response, header::CONTENT_TYPE) == Some(RAW_MEDIA_TYPE);
@@ -193,6 +197,10 @@ impl PeerClient {
             header_text(&response, header::LAST_MODIFIED).and_then(|text| httpdate::parse_http_date(text).ok());
         if is_raw && let Some(time) = modified {
             sink.set_modified(time);
+        }
+        let version = header_text(&response, header::ETAG);
+        if is_raw && let Some(version) = version.and_then(|text| text.strip_prefix('"')?.strip_suffix('"')) {
+            sink.set_version(version);
         }
         let mut body = ResponseBody(response.into_body().into_reader());
         match length {
@@ -234,7 +242,7 @@ impl PeerClient {
                 Err(ureq::Error::Io(error)) if is_break(&error) && !call.has_response_started && !was_new => {
                     was_new = !call.is_reused;
                 }
-                posted => break posted.map_err(|error| self.explain(error))?,
+                posted => break posted.map_err(|error| self.explain(error, call))?,
             }
         };
         let media = header_text(&response, header::CONTENT_TYPE);
@@ -247,17 +255,20 @@ impl PeerClient {
         }
     }
 
-    fn explain(&self, error: ureq::Error) -> CallError {
+    fn explain(&self, error: ureq::Error, call: Call) -> CallError {
         match error {
             ureq::Error::Timeout(_) => {
                 let seconds = self.stall_timeout.as_secs();
                 CallError::Unreachable(format!("no answer within {seconds} s (is there a firewall in between?)"))
             }
             ureq::Error::HostNotFound => CallError::Unreachable("the name of the host is unknown".to_owned()),
-            ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                CallError::ConnectionLost("no answer came".to_owned())
+            ureq::Error::Io(error) if is_break(&error) && call.has_response_started => {
+                CallError::ConnectionLost("no whole answer came".to_owned())
             }
-            ureq::Error::Io(error) if is_break(&error) => CallError::from(error),
+            ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                CallError::NoAnswer("no answer came".to_owned())
+            }
+            ureq::Error::Io(error) if is_break(&error) => CallError::NoAnswer(reason(&error)),
             ureq::Error::Io(error) => match CallError::from(error) {
                 CallError::ConnectionLost(reason) => CallError::Unreachable(reason),
                 failure => failure,

@@ -9,7 +9,7 @@
 //! thread, for there is no other way from a connection to the call that uses it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io::{self, ErrorKind, Read},
     mem,
     sync::{
@@ -32,9 +32,20 @@ const MIN_PROGRESS_BYTES: u64 = 1024;
 /// longer.
 const STEPS: u32 = 16;
 
+/// The longest step: a call that was cancelled ends within it.
+const MAX_STEP: Duration = Duration::from_millis(100);
+
 /// The longest that one wait for a peer lasts; ureq ends it with [`Timeout::PerRead`].
 pub(super) fn step(limit: Duration) -> Duration {
-    (limit / STEPS).max(Duration::from_millis(1))
+    (limit / STEPS).clamp(Duration::from_millis(1), MAX_STEP)
+}
+
+/// Makes calls that end when the flag is set, within a tenth of a second.
+pub(crate) fn cancellable<T>(is_cancelled: &Arc<AtomicBool>, calls: impl FnOnce() -> T) -> T {
+    let before = IS_CANCELLED.replace(Some(Arc::clone(is_cancelled)));
+    let result = calls();
+    IS_CANCELLED.set(before);
+    result
 }
 
 /// What is known of the call that a thread makes.
@@ -54,6 +65,8 @@ pub(super) struct Call {
 
 thread_local! {
     static CALL: Cell<Call> = Cell::default();
+    /// Ends the calls of this thread when it is set.
+    static IS_CANCELLED: RefCell<Option<Arc<AtomicBool>>> = RefCell::default();
 }
 
 impl Call {
@@ -126,7 +139,9 @@ impl<T: Transport> Transport for StallTimeoutTransport<T> {
         loop {
             // What lies unread makes the end of the connection a reset, and the peer stops at once. Were it read, the
             // peer would wait for room that nobody makes any more.
-            if self.is_over.load(Ordering::Relaxed) {
+            let is_cancelled =
+                IS_CANCELLED.with_borrow(|flag| flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)));
+            if is_cancelled || self.is_over.load(Ordering::Relaxed) {
                 return Err(io::Error::from(ErrorKind::ConnectionAborted).into());
             }
             let mut call = Call::current();

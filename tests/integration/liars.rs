@@ -604,8 +604,7 @@ fn sixty_four_files_at_once_fit_into_memory() {
     }
     // Of the others nothing is written before their buffers are full.
     eventually("the end of what comes", PATIENCE, || {
-        let sizes = here.names().into_iter().filter_map(|name| fs::metadata(here.join(&name)).ok());
-        (sizes.filter(|found| found.len() >= 2 << 20).count() == 32).then_some(())
+        (run.open_file_sizes().into_iter().filter(|size| *size >= 2 << 20).count() == 32).then_some(())
     });
     run.signal(Signal::INT);
     let run = run.finish();

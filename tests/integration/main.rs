@@ -6,6 +6,7 @@
 //! - `relay`: the long wire of the benchmark delays and limits as it says
 //! - `packs`: what a client makes of good and bad indices and packs, and what each bad one costs
 //! - `parts`: parts of files and their digests, as a server gives them
+//! - `large`: one large file from everybody who has it, and on from where it was
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
 //! - `gossip`: how a network finds itself and stays whole: start order, restarts, many servers, many dead peers
@@ -28,8 +29,10 @@
 //!   `an_answer_to_a_fetch_that_is_cut_at_any_byte_leaves_no_file`,
 //!   `content_is_synced_before_it_gets_its_name_and_the_name_before_it_is_printed`
 //! - No existing file is replaced, followed or waited for: `nothing_that_stands_under_a_name_is_touched_or_followed`
-//! - Partial files are never shared, and the next run removes them:
-//!   `what_a_killed_client_left_is_reclaimed_by_the_next`
+//! - Partial files are never shared, and the next run goes on with them or removes them:
+//!   `what_a_killed_client_left_is_reclaimed_by_the_next`, `a_download_that_was_ended_goes_on_where_it_was`,
+//!   `a_kept_file_is_removed_when_it_is_old_or_its_file_is_there`
+//! - What differs under one name never mixes: `what_differs_under_one_name_never_mixes`
 //! - A peer that fails costs only the files that nobody else has: `a_server_that_dies_costs_the_file_or_nothing`,
 //!   `connections_that_break_when_they_are_used_again_are_opened_again`
 //! - No peer stalls a client for longer than the timeout, and a list is whole within four:
@@ -53,6 +56,7 @@ mod faults;
 mod files;
 mod gossip;
 mod harness;
+mod large;
 mod layers;
 mod liars;
 mod network;

@@ -250,7 +250,7 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     };
     let mut server = Server::with_command(&dir, deaf(&["server", "127.0.0.1", "0"]));
     let gate = Arc::new(Gate::default());
-    let slow = FakePeer::sharing([("slow", Reply::content("x".repeat(1 << 20)).half_behind(&gate))]);
+    let slow = FakePeer::sharing([("slow", Reply::bytes("x".repeat(4 << 20)).half_behind(&gate))]);
     let client = Running::start(&here, deaf(&["client", slow.url(), ""]));
     wait_for_partial(here.path());
     for signal in [Signal::HUP, Signal::INT] {

@@ -79,6 +79,19 @@ fn counts(peer: &FakePeer) -> (usize, usize, usize) {
     (count(1, true), count(1, false), count(4, true))
 }
 
+/// Between the two end blocks of a pack a pause may fall.
+#[test]
+fn a_pack_may_come_in_pieces() {
+    let last_block = 512 + b"\r\n0\r\n\r\n".len();
+    for bytes_after in [0, 1, last_block - 1, last_block, last_block + 1, last_block + 512] {
+        let pack = good_pack();
+        let piece = pack.length() - bytes_after;
+        let (peer, here) = (peer(index(), pack.paced(piece, Duration::from_millis(20))), Dir::new());
+        download(&here, peer.url()).options(["-v"]).run().ends(0, &["a", "b", "c"], &["fetched 3 files"]);
+        assert_eq!((counts(&peer), peer.fetched()), ((1, 0, 1), vec![]), "{bytes_after}");
+    }
+}
+
 #[test]
 fn small_files_come_in_a_pack_with_their_times() {
     let (peer, here) = (peer(index(), good_pack()), Dir::new());

@@ -31,6 +31,8 @@ pub(crate) struct Wire {
     pub(crate) delay: Duration,
     /// The most bytes in a second, each way.
     pub(crate) rate: Option<u32>,
+    /// How many bytes a connection brings its caller before it breaks.
+    pub(crate) cut: Option<usize>,
     /// Changes what a caller sends, piece by piece, but not its length.
     pub(crate) change: Option<fn(&mut [u8])>,
 }
@@ -96,7 +98,7 @@ fn connect(caller: TcpStream, target: u16, wire: Wire, up: Arc<Free>, down: Arc<
     _ = server.set_nodelay(true);
     let (Ok(from_server), Ok(to_caller)) = (server.try_clone(), caller.try_clone()) else { return };
     carry(from_server, to_caller, Wire { change: None, ..wire }, down);
-    carry(caller, server, wire, up);
+    carry(caller, server, Wire { cut: None, ..wire }, up);
 }
 
 /// Carries one direction of a connection, on two threads.
@@ -109,7 +111,10 @@ fn carry(from: TcpStream, to: TcpStream, wire: Wire, free: Arc<Free>) {
 fn take_pieces(mut from: TcpStream, pieces: &SyncSender<Piece>, wire: Wire, free: &Free) {
     let piece_bytes = wire.rate.map_or(PIECE_BYTES, |rate| (rate as usize / PIECES_A_SECOND).clamp(1, PIECE_BYTES));
     let mut buffer = vec![0; piece_bytes];
+    let mut left_to_cut = wire.cut.unwrap_or(usize::MAX);
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        let count = count.min(left_to_cut);
+        left_to_cut -= count;
         let piece = &mut buffer[..count];
         if let Some(change) = wire.change {
             change(piece);
@@ -120,6 +125,10 @@ fn take_pieces(mut from: TcpStream, pieces: &SyncSender<Piece>, wire: Wire, free
             // Whoever would have got it has left, and whoever sends it must know.
             _ = from.shutdown(Shutdown::Both);
             return;
+        }
+        if left_to_cut == 0 {
+            _ = from.shutdown(Shutdown::Both);
+            break;
         }
     }
     _ = pieces.send((Instant::now() + wire.delay, None));

@@ -45,15 +45,14 @@ impl<'a> Downloads<'a> {
             Ok(())
         });
         missing.extend(to_come);
-        let is_answered = !result.as_ref().is_err_and(CallError::is_no_answer);
-        self.change(|queue| queue.end_call(number, is_answered));
+        self.change(|queue| queue.end_call(number, result.as_ref().err()));
         if self.run.interruption.has_come() || lock(&self.queue).is_stopped() {
             return;
         }
         let is_useless = result.is_ok() && missing.len() == asked;
         match result {
             Ok(()) => log::debug!("fetched {} from {peer} in a pack", format::count(asked - missing.len(), "file")),
-            Err(failure @ (CallError::ConnectionLost(_) | CallError::TimedOut(_) | CallError::Unreachable(_))) => {
+            Err(failure) if failure.is_break() || failure.is_silence() => {
                 log::debug!("could not fetch a pack from {peer}: {failure}");
             }
             Err(failure) => {
@@ -61,13 +60,13 @@ impl<'a> Downloads<'a> {
                 self.change(|queue| queue.stop_packs(number));
             }
         }
-        self.change(|queue| {
+        let lost = self.change(|queue| {
             if is_useless {
                 queue.stop_packs(number);
             }
-            queue.unpack(&missing);
+            queue.unpack(&missing) + queue.give_up_unanswering(number)
         });
-        report_gone_peer(peer, self.change(|queue| queue.give_up_unanswering(number)));
+        report_gone_peer(peer, lost);
     }
 
     /// Receives one file of a pack: what came, and how many bytes that is.
@@ -77,7 +76,8 @@ impl<'a> Downloads<'a> {
         packed: &PackedFile,
         content: &mut dyn Read,
     ) -> Result<(SpooledDownload<'a>, u64), CallError> {
-        let mut file = SpooledDownload::new(self.run.dir, self.progress().file(&task.file_name));
+        let progress = self.progress().file(&task.file_name);
+        let mut file = SpooledDownload::new(self.run.dir, task.clone(), progress, &self.files);
         if let Some(time) = packed.modified {
             file.set_modified(time);
         }

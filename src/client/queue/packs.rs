@@ -47,12 +47,15 @@ impl DownloadQueue {
             && self.index.size_of(source).is_some_and(|size| size <= MAX_PACKED_BYTES)
     }
 
-    /// Lets what a pack did not bring wait again, each file to be asked for by itself.
-    pub(in crate::client) fn unpack(&mut self, missing: &[Task]) {
+    /// Lets what a pack did not bring wait again, each file to be asked for by itself; how many nobody will give now.
+    pub(in crate::client) fn unpack(&mut self, missing: &[Task]) -> usize {
+        let mut lost = 0;
         for task in missing {
             self.states[task.name_id].is_unpacked = true;
-            self.requeue(task.name_id);
+            self.states[task.name_id].is_file = true;
+            lost += usize::from(self.settle(task.name_id).is_some());
         }
+        lost
     }
 
     /// Asks a peer for no more packs.
@@ -110,7 +113,7 @@ mod tests {
         let mut sizes = Vec::new();
         while let Next::Download(pack) = queue.next(Instant::now()) {
             sizes.push(pack.len());
-            queue.end_call(0, true);
+            queue.end_call(0, None);
         }
         assert_eq!(sizes, [250, 187, 140, 105, 79, 64, 64, 64, 47]);
         let mut queue = queue_of_sizes(&[(0..50).map(|name| (name, MAX_PACKED_BYTES)).collect()]);
@@ -131,7 +134,7 @@ mod tests {
     fn what_a_pack_did_not_bring_is_asked_for_by_itself() {
         let mut queue = queue_of_sizes(&[vec![(0, 1), (1, 1), (2, 1)]]);
         let pack = take_pack(&mut queue);
-        queue.end_call(0, true);
+        queue.end_call(0, None);
         queue.finish(pack[0].name_id, Outcome::Saved(1));
         queue.unpack(&pack[1..]);
         for name in [1, 2] {
@@ -145,11 +148,11 @@ mod tests {
     fn a_full_disk_ends_the_second_round_but_for_smaller_files() {
         let mut queue = queue_of_sizes(&[(0..50).map(|name| (name, if name == 0 { 5 } else { 9 })).collect()]);
         let pack = take_pack(&mut queue);
-        queue.end_call(0, true);
+        queue.end_call(0, None);
         assert!(pack.iter().all(|task| queue.postpone(task.name_id)));
         for name in [49, 48, 47, 0] {
             let task = expect(&mut queue, name, 0);
-            queue.end_call(0, true);
+            queue.end_call(0, None);
             assert!(!queue.postpone(task.name_id));
             queue.fail_without_room(task.name_id);
         }

@@ -128,6 +128,14 @@ impl Running {
     }
 
     #[cfg(target_os = "linux")]
+    /// The sizes of all files that it has open, those without a name among them.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_file_sizes(&self) -> Vec<u64> {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().filter_map(Result::ok);
+        let files = descriptors.filter_map(|descriptor| std::fs::metadata(descriptor.path()).ok());
+        files.filter(std::fs::Metadata::is_file).map(|file| file.len()).collect()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -61,6 +61,16 @@ impl Reply {
         Self::document(&content_answer([b"<string>", &*bytes, b"</string>"].concat()))
     }
 
+    /// This content as bytes, as a server sends it that knows parts.
+    pub(crate) fn bytes(content: impl AsRef<[u8]>) -> Self {
+        let content = content.as_ref();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\nETag: \"1\"\r\n\r\n",
+            content.len()
+        );
+        Self { then: Then::Continue, ..Self::raw([head.as_bytes(), content].concat()) }
+    }
+
     /// A content whose value is spelled like this.
     pub(crate) fn spelled(value: impl AsRef<[u8]>) -> Self {
         Self::document(&content_answer(value))
@@ -103,6 +113,11 @@ impl Reply {
     /// The bytes so many at a time, with a pause after each piece.
     pub(crate) fn paced(self, bytes: usize, pause: Duration) -> Self {
         Self { pace: Some((bytes, pause)), ..self }
+    }
+
+    /// How many bytes it has, with its head.
+    pub(crate) fn length(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Only after a while.

@@ -1,0 +1,246 @@
+//! The blocks of a large file: who fetches which, decided apart from doing it.
+//!
+//! A block is free, busy or done. The main stream takes them from the beginning as it comes to them; who helps takes the
+//! free one nearest the end. At the end, when none is free, a block that takes much longer than others is asked of
+//! another peer, too: the first to have it ends the others.
+//!
+//! Invariant: a block that is done stays so.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::protocol::Part;
+
+/// The bytes of a block; the last of a file may be shorter. A larger block costs more when it must be fetched twice, a
+/// smaller one waits for the wire more often.
+pub(super) const BLOCK_BYTES: u64 = 4 << 20;
+
+/// The most bytes of a file that has blocks: each takes a byte of memory.
+pub(super) const MAX_BYTES: u64 = 4 << 40;
+
+/// How long a block may take in any case before it is asked of another peer, too.
+const MIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many of the last blocks tell how long one takes.
+const RECENT: usize = 15;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    Busy,
+    Done,
+}
+
+/// A block that a peer is asked for.
+#[derive(Clone)]
+pub(super) struct Claim {
+    pub(super) block: usize,
+    pub(super) peer: usize,
+    since: Instant,
+    /// Set when another has the block.
+    pub(super) is_over: Arc<AtomicBool>,
+}
+
+/// The blocks of one file.
+pub(super) struct Blocks {
+    /// The size of the file in bytes.
+    size: u64,
+    states: Vec<State>,
+    claims: Vec<Claim>,
+    /// How long the last blocks took.
+    recent: VecDeque<Duration>,
+}
+
+impl Blocks {
+    /// The blocks of a file of this many bytes, at most [`MAX_BYTES`], all of them free.
+    pub(super) fn new(size: u64) -> Self {
+        let count = usize::try_from(size.div_ceil(BLOCK_BYTES)).expect("there are at most 2^20");
+        Self { size, states: vec![State::Free; count], claims: Vec::new(), recent: VecDeque::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// The bytes of some blocks that lie side by side.
+    pub(super) fn part(&self, first: usize, count: usize) -> Part {
+        let offset = first as u64 * BLOCK_BYTES;
+        Part { offset, length: (count as u64 * BLOCK_BYTES).min(self.size - offset) }
+    }
+
+    pub(super) fn is_done(&self, block: usize) -> bool {
+        self.states[block] == State::Done
+    }
+
+    pub(super) fn are_all_done(&self) -> bool {
+        self.states.iter().all(|state| *state == State::Done)
+    }
+
+    /// The bytes of all blocks that are done.
+    pub(super) fn done_bytes(&self) -> u64 {
+        (0..self.len()).filter(|block| self.is_done(*block)).map(|block| self.part(block, 1).length).sum()
+    }
+
+    /// The same blocks, with nobody fetching any.
+    pub(super) fn only_done(&self) -> Self {
+        let only_done = |state: &State| if *state == State::Done { State::Done } else { State::Free };
+        Self { states: self.states.iter().map(only_done).collect(), ..Self::new(self.size) }
+    }
+
+    /// Counts blocks that were there already.
+    pub(super) fn set_done(&mut self, first: usize, count: usize) {
+        self.states[first..first + count].fill(State::Done);
+    }
+
+    /// The first run of free blocks.
+    pub(super) fn first_free(&self) -> Option<Part> {
+        let first = self.states.iter().position(|state| *state == State::Free)?;
+        let count = self.states[first..].iter().take_while(|state| **state == State::Free).count();
+        Some(self.part(first, count))
+    }
+
+    /// Gives this block to a peer if it is free.
+    pub(super) fn claim(&mut self, block: usize, peer: usize, is_over: &Arc<AtomicBool>, now: Instant) -> bool {
+        let is_free = self.states[block] == State::Free;
+        if is_free {
+            self.states[block] = State::Busy;
+            self.claims.push(Claim { block, peer, since: now, is_over: Arc::clone(is_over) });
+        }
+        is_free
+    }
+
+    /// Whether this block is still fetched by who claimed it with this flag.
+    pub(super) fn is_claimed(&self, block: usize, is_over: &Arc<AtomicBool>) -> bool {
+        self.claims.iter().any(|claim| claim.block == block && Arc::ptr_eq(&claim.is_over, is_over))
+    }
+
+    /// Gives a peer the free block nearest the end or, where none is free, one that takes another peer too long.
+    pub(super) fn claim_last(&mut self, peer: usize, now: Instant) -> Option<Claim> {
+        let free = self.states.iter().rposition(|state| *state == State::Free);
+        let block = free.or_else(|| self.find_late(peer, now))?;
+        self.states[block] = State::Busy;
+        let claim = Claim { block, peer, since: now, is_over: Arc::default() };
+        self.claims.push(claim.clone());
+        Some(claim)
+    }
+
+    /// The block that takes a single peer the longest, and too long.
+    fn find_late(&self, peer: usize, now: Instant) -> Option<usize> {
+        let mut recent: Vec<Duration> = self.recent.iter().copied().collect();
+        recent.sort_unstable();
+        let median = recent.get(recent.len() / 2).copied().unwrap_or_default();
+        let patience = MIN_PATIENCE.max(2 * median);
+        let is_late = |claim: &&Claim| claim.peer != peer && now.saturating_duration_since(claim.since) > patience;
+        let is_single = |claim: &&Claim| self.claims.iter().filter(|other| other.block == claim.block).count() == 1;
+        self.claims.iter().filter(is_late).filter(is_single).min_by_key(|claim| claim.since).map(|claim| claim.block)
+    }
+
+    /// Ends a block that is here; all others who were asked for it are told. False if another had it before.
+    pub(super) fn finish(&mut self, block: usize, is_over: &Arc<AtomicBool>, now: Instant) -> bool {
+        let was_done = self.is_done(block);
+        self.states[block] = State::Done;
+        for claim in self.claims.extract_if(.., |claim| claim.block == block) {
+            if Arc::ptr_eq(&claim.is_over, is_over) {
+                self.recent.truncate(RECENT - 1);
+                self.recent.push_front(now.saturating_duration_since(claim.since));
+            } else {
+                claim.is_over.store(true, Ordering::Relaxed);
+            }
+        }
+        !was_done
+    }
+
+    /// Tells all who fetch blocks that these are not needed any more.
+    pub(super) fn end_claims(&mut self) {
+        self.claims.iter().for_each(|claim| claim.is_over.store(true, Ordering::Relaxed));
+    }
+
+    /// Gives up what was claimed with this flag. A block that nobody fetches any more is free again.
+    pub(super) fn release(&mut self, is_over: &Arc<AtomicBool>) {
+        for claim in self.claims.extract_if(.., |claim| Arc::ptr_eq(&claim.is_over, is_over)).collect::<Vec<_>>() {
+            let is_busy = self.claims.iter().any(|other| other.block == claim.block);
+            if !is_busy && !self.is_done(claim.block) {
+                self.states[claim.block] = State::Free;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn part(first: u64, length: u64) -> Part {
+        Part { offset: first * BLOCK_BYTES, length }
+    }
+
+    #[test]
+    fn the_main_stream_and_who_helps_meet() {
+        let mut blocks = Blocks::new(4 * BLOCK_BYTES + 5);
+        let (main, now) = (Arc::default(), Instant::now());
+        assert_eq!(blocks.first_free(), Some(part(0, 4 * BLOCK_BYTES + 5)));
+        assert!(blocks.claim(0, 0, &main, now));
+        let last = blocks.claim_last(1, now).unwrap();
+        assert_eq!((last.block, blocks.part(last.block, 1)), (4, part(4, 5)));
+        assert!(blocks.finish(4, &last.is_over, now));
+        assert!(blocks.finish(0, &main, now));
+        assert_eq!((blocks.done_bytes(), blocks.first_free()), (BLOCK_BYTES + 5, Some(part(1, 3 * BLOCK_BYTES))));
+        for block in [3, 2, 1] {
+            assert_eq!(blocks.claim_last(1, now).unwrap().block, block);
+        }
+        assert!(!blocks.claim(1, 0, &main, now), "another has it");
+        assert!(blocks.first_free().is_none() && blocks.claim_last(2, now).is_none() && !blocks.are_all_done());
+    }
+
+    #[test]
+    fn a_block_that_was_given_up_is_free_again() {
+        let mut blocks = Blocks::new(2 * BLOCK_BYTES);
+        let claim = blocks.claim_last(1, Instant::now()).unwrap();
+        blocks.release(&claim.is_over);
+        assert_eq!(blocks.first_free(), Some(part(0, 2 * BLOCK_BYTES)));
+        let claim = blocks.claim_last(1, Instant::now()).unwrap();
+        assert!(blocks.finish(1, &claim.is_over, Instant::now()));
+        blocks.release(&claim.is_over);
+        assert!(blocks.is_done(1));
+    }
+
+    #[test]
+    fn a_late_block_is_asked_of_one_other_peer_and_the_first_ends_the_others() {
+        let mut blocks = Blocks::new(2 * BLOCK_BYTES);
+        let (main, start) = (Arc::default(), Instant::now());
+        assert!(blocks.claim(0, 0, &main, start));
+        let late = blocks.claim_last(1, start + SECOND / 2).unwrap();
+        assert!(blocks.claim_last(2, start + SECOND).is_none(), "none is late");
+        assert!(blocks.claim_last(0, start + SECOND * 5 / 4).is_none(), "it is the one that is late");
+        let second = blocks.claim_last(2, start + SECOND * 2).unwrap();
+        assert_eq!(second.block, 0, "the one that takes the longest");
+        assert_eq!(blocks.claim_last(3, start + SECOND * 2).unwrap().block, 1);
+        assert!(blocks.claim_last(4, start + SECOND * 9).is_none(), "each is asked of two");
+        assert!(blocks.finish(0, &second.is_over, start + SECOND * 3));
+        assert!(main.load(Ordering::Relaxed) && !second.is_over.load(Ordering::Relaxed));
+        assert!(!blocks.finish(0, &main, start + SECOND * 3), "another had it before");
+        blocks.release(&late.is_over);
+        assert!(blocks.first_free().is_none(), "the other still fetches it");
+    }
+
+    #[test]
+    fn what_others_took_tells_how_long_is_too_long() {
+        let mut blocks = Blocks::new(4 * BLOCK_BYTES);
+        let start = Instant::now();
+        for seconds in [4, 3, 5] {
+            let claim = blocks.claim_last(1, start).unwrap();
+            blocks.finish(claim.block, &claim.is_over, start + SECOND * seconds);
+        }
+        blocks.claim_last(1, start).unwrap();
+        assert!(blocks.claim_last(2, start + SECOND * 8).is_none());
+        assert!(blocks.claim_last(2, start + SECOND * 9).is_some());
+    }
+}

@@ -1,0 +1,268 @@
+//! A large file on its way: what the job that has its main stream shares with those that help.
+//!
+//! Invariant: only bytes of the reference's version are written, by the main stream, whose peer is the reference, or as a
+//! block of which the reference gave the same digest.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    blocks::{BLOCK_BYTES, Blocks, Claim},
+    queue::Task,
+};
+use crate::{lock::lock, progress::FileProgress, protocol::Part};
+
+/// How long a file is fetched before others help with it.
+const MIN_AGE: Duration = Duration::from_millis(500);
+
+/// What is left of a file with which others help takes longer than the first of these times. It also has so many bytes,
+/// or takes longer than the second: its peer is slow.
+const MIN_LEFT_SECONDS: u64 = 1;
+const MIN_LEFT_BYTES: u64 = 32 << 20;
+const LONG_SECONDS: u64 = 10;
+
+/// With a file that comes so fast, in bytes a second, nobody helps: the disk is no faster.
+const MAX_RATE: u64 = 256 << 20;
+
+/// The most blocks that are fetched or checked at once for all files: each is in memory until then.
+const MAX_BLOCKS: usize = 12;
+
+/// How many blocks may be checked while every job fetches another.
+const BLOCKS_TO_CHECK: usize = 2;
+
+/// How long a wait lasts at most before the state is looked at again: some of what is waited for is time.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+
+/// The large files under way.
+pub(super) struct LargeFiles {
+    files: Mutex<Vec<Arc<LargeFile>>>,
+    /// How many more blocks may be fetched.
+    blocks_left: AtomicUsize,
+}
+
+/// A large file under way.
+pub(super) struct LargeFile {
+    /// The main stream; its peer is the reference.
+    pub(super) task: Task,
+    /// Which state of the file at the reference is fetched.
+    pub(super) version: String,
+    file: File,
+    progress: Arc<FileProgress>,
+    began: Instant,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    blocks: Blocks,
+    /// Bytes that came.
+    came: u64,
+    /// Whether the main stream flows.
+    streams: bool,
+    is_shared: bool,
+    /// Whether nobody may help any more.
+    is_closed: bool,
+    /// Peers that are not asked for blocks of this file.
+    excluded: Vec<usize>,
+    /// Why a block could not be written.
+    failure: Option<io::Error>,
+}
+
+/// A block that one is to help with; when it is dropped unfinished, the block is free again.
+pub(super) struct Help {
+    files: Arc<LargeFiles>,
+    pub(super) file: Arc<LargeFile>,
+    pub(super) claim: Claim,
+    pub(super) part: Part,
+}
+
+impl LargeFiles {
+    /// None yet; this many jobs will fetch them.
+    pub(super) fn new(jobs: usize) -> Self {
+        let most = (jobs - 1 + BLOCKS_TO_CHECK).min(MAX_BLOCKS);
+        Self { files: Mutex::default(), blocks_left: AtomicUsize::new(most) }
+    }
+
+    /// Adds a file whose transfer began then, with blocks of which some may be done.
+    pub(super) fn add(
+        &self,
+        task: Task,
+        version: String,
+        file: File,
+        progress: Arc<FileProgress>,
+        began: Instant,
+        blocks: Blocks,
+    ) -> Arc<LargeFile> {
+        let (excluded, failure) = (Vec::new(), None);
+        let state = State { blocks, came: 0, streams: false, is_shared: false, is_closed: false, excluded, failure };
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        let file = Arc::new(LargeFile { task, version, file, progress, began, state, changed });
+        lock(&self.files).push(Arc::clone(&file));
+        file
+    }
+
+    /// Ends the help with a file, which does not change any more.
+    pub(super) fn remove(&self, file: &Arc<LargeFile>) {
+        lock(&self.files).retain(|other| !Arc::ptr_eq(other, file));
+        let mut state = lock(&file.state);
+        state.is_closed = true;
+        state.blocks.end_claims();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.files).is_empty()
+    }
+
+    /// The files with which one might help.
+    pub(super) fn helpable(&self) -> Vec<Arc<LargeFile>> {
+        lock(&self.files).iter().filter(|file| file.is_worth_help()).cloned().collect()
+    }
+
+    /// Gives a helper a block of a file, which it is to ask of this peer.
+    pub(super) fn claim(self: &Arc<Self>, file: &Arc<LargeFile>, peer: usize) -> Option<Help> {
+        let mut state = lock(&file.state);
+        if state.is_closed || self.blocks_left.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let claim = state.blocks.claim_last(peer, Instant::now())?;
+        state.is_shared = true;
+        self.blocks_left.fetch_sub(1, Ordering::Relaxed);
+        let part = state.blocks.part(claim.block, 1);
+        Some(Help { files: Arc::clone(self), file: Arc::clone(file), claim, part })
+    }
+}
+
+impl LargeFile {
+    /// Whether help is worth its cost: two calls for each block.
+    fn is_worth_help(&self) -> bool {
+        let state = lock(&self.state);
+        let elapsed = self.began.elapsed();
+        let left = state.blocks.part(0, state.blocks.len()).length - state.blocks.done_bytes();
+        let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+        let rate = state.came.saturating_mul(1000) / milliseconds;
+        let has_much_left = left >= MIN_LEFT_BYTES.min(rate * LONG_SECONDS).max(rate * MIN_LEFT_SECONDS);
+        !state.is_closed && (state.is_shared || elapsed >= MIN_AGE && rate < MAX_RATE && has_much_left)
+    }
+
+    /// Whether a peer is not to be asked for blocks: it has something else, or is busy with the main stream.
+    pub(super) fn is_excluded(&self, peer: usize) -> bool {
+        let state = lock(&self.state);
+        state.excluded.contains(&peer) || state.streams && peer == self.task.peer
+    }
+
+    /// Asks a peer no more for blocks of this file; false if that was so before.
+    pub(super) fn exclude(&self, peer: usize) -> bool {
+        let mut state = lock(&self.state);
+        let is_new = !state.excluded.contains(&peer);
+        if is_new {
+            state.excluded.push(peer);
+        }
+        is_new
+    }
+
+    /// Lets nobody help any more.
+    pub(super) fn close(&self) {
+        lock(&self.state).is_closed = true;
+    }
+
+    pub(super) fn begin_stream(&self) {
+        lock(&self.state).streams = true;
+    }
+
+    /// Ends the main stream, and gives up what it claimed with this flag and did not bring whole.
+    pub(super) fn end_stream(&self, is_over: &Arc<AtomicBool>) {
+        let mut state = lock(&self.state);
+        state.streams = false;
+        state.blocks.release(is_over);
+    }
+
+    /// Writes what the main stream brings, which is claimed with `is_over`, block by block. Returns how much of it was
+    /// written; nothing where the next block is not free.
+    pub(super) fn write(&self, bytes: &[u8], offset: u64, is_over: &Arc<AtomicBool>) -> io::Result<usize> {
+        let block = usize::try_from(offset / BLOCK_BYTES).expect("there are at most 2^20 blocks");
+        let mut state = lock(&self.state);
+        if let Some(failure) = state.failure.take() {
+            return Err(failure);
+        }
+        let is_ours = block < state.blocks.len()
+            && (state.blocks.is_claimed(block, is_over)
+                || state.blocks.claim(block, self.task.peer, is_over, Instant::now()));
+        if !is_ours {
+            return Ok(0);
+        }
+        drop(state);
+        let part_end = (block as u64 + 1) * BLOCK_BYTES;
+        let count = usize::try_from(part_end - offset).expect("a block is small").min(bytes.len());
+        self.file.write_all_at(&bytes[..count], offset)?;
+        let mut state = lock(&self.state);
+        state.came += count as u64;
+        let part = state.blocks.part(block, 1);
+        if offset + count as u64 >= part.offset + part.length {
+            state.blocks.finish(block, is_over, Instant::now());
+        }
+        Ok(count)
+    }
+
+    /// The bytes that the main stream is to fetch next.
+    pub(super) fn first_free(&self) -> Option<Part> {
+        lock(&self.state).blocks.first_free()
+    }
+
+    /// Whether all of it is here. Fails where a block could not be written.
+    pub(super) fn is_whole(&self) -> io::Result<bool> {
+        let mut state = lock(&self.state);
+        state.failure.take().map_or_else(|| Ok(state.blocks.are_all_done()), Err)
+    }
+
+    /// Waits for a change, not for long.
+    pub(super) fn wait(&self) {
+        let state = lock(&self.state);
+        drop(self.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether others brought a part of it, or were asked to.
+    pub(super) fn is_shared(&self) -> bool {
+        lock(&self.state).is_shared
+    }
+
+    /// Looks at the blocks.
+    pub(super) fn blocks<T>(&self, look: impl FnOnce(&Blocks) -> T) -> T {
+        look(&lock(&self.state).blocks)
+    }
+}
+
+impl Help {
+    /// Writes the block, which the reference has too.
+    pub(super) fn finish(self, content: &[u8]) {
+        let mut state = lock(&self.file.state);
+        if state.is_closed || state.blocks.is_done(self.claim.block) {
+            return;
+        }
+        // Under the lock, so that nothing is written when the file is closed.
+        if let Err(error) = self.file.file.write_all_at(content, self.part.offset) {
+            state.failure = Some(error);
+            state.is_closed = true;
+            return;
+        }
+        state.came += content.len() as u64;
+        state.blocks.finish(self.claim.block, &self.claim.is_over, Instant::now());
+        drop(state);
+        self.file.progress.advance(content.len());
+    }
+}
+
+impl Drop for Help {
+    fn drop(&mut self) {
+        lock(&self.file.state).blocks.release(&self.claim.is_over);
+        self.file.changed.notify_all();
+        self.files.blocks_left.fetch_add(1, Ordering::Relaxed);
+    }
+}
