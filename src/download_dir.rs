@@ -336,6 +336,10 @@ fn is_old(entry: &DirEntry) -> bool {
     age.is_ok_and(|age| age > Duration::from_secs(u64::from(DAYS_KEPT) * 24 * 60 * 60))
 }
 
+/// Device, inode, size, and the times of the last change of the content and of the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fingerprint(u64, u64, u64, (i64, i64), (i64, i64));
+
 /// A file that is not whole yet. Dropped, it is gone.
 pub(crate) enum PartialFile {
     /// With a random name.
@@ -357,6 +361,13 @@ impl PartialFile {
             Self::Named(file) | Self::Resumable(file) => file.as_file(),
             Self::Anonymous(file, _) => file,
         }
+    }
+
+    /// What changes whenever somebody writes to it.
+    pub(crate) fn fingerprint(&self) -> io::Result<Fingerprint> {
+        let found = self.file().metadata()?;
+        let modified = (found.mtime(), found.mtime_nsec());
+        Ok(Fingerprint(found.dev(), found.ino(), found.len(), modified, (found.ctime(), found.ctime_nsec())))
     }
 
     /// Where there is data in it. A file system that does not know has data everywhere.

@@ -281,7 +281,7 @@ pub(crate) fn read_index<E: From<Error>>(
         }
         each(parse_entry(bytes).ok_or_else(no_index)?)
     })?;
-    if count == 0 { Err(no_index().into()) } else { Ok(()) }
+    if count == 0 { Err(Error::Malformed("an index without entries".to_owned()).into()) } else { Ok(()) }
 }
 
 fn no_index() -> Error {
@@ -307,8 +307,11 @@ pub(crate) fn read_digest(reply: impl BufRead) -> Result<Digest, Error> {
         Ok::<(), Error>(())
     })?;
     let digest = <[String; 4]>::try_from(strings).ok().and_then(|[sha256, version, size, age]| {
+        let sha256 = sha256.to_ascii_lowercase();
         Some(Digest { sha256, version, size: size.parse().ok()?, age: age.parse().ok()? })
     });
+    let is_hexadecimal = |digest: &Digest| digest.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digest = digest.filter(|digest| digest.sha256.len() == 64 && is_hexadecimal(digest));
     digest.ok_or_else(|| Error::Malformed("not a digest".to_owned()))
 }
 
@@ -384,9 +387,18 @@ mod tests {
 
     #[test]
     fn a_digest_comes_back_and_nothing_else_is_one() {
-        let digest = Digest { sha256: "ab".to_owned(), version: "x y".to_owned(), size: u64::MAX, age: 0 };
+        let digest = Digest { sha256: "0a".repeat(32), version: "x y".to_owned(), size: u64::MAX, age: 0 };
         assert_eq!(read_digest(&*write_digest(&digest)).unwrap(), digest);
-        for strings in [&[][..], &["a", "b", "1"], &["a", "b", "1", "2", "3"], &["a", "b", "x", "2"]] {
+        let sha256 = &*"0A".repeat(32);
+        assert!(read_digest(&*xmlrpc::write_strings(1, [sha256, "v", "1", "2"])).is_ok());
+        for strings in [
+            &[][..],
+            &[sha256, "v", "1"],
+            &[sha256, "v", "1", "2", "3"],
+            &[sha256, "v", "x", "2"],
+            &["0a", "v", "1", "2"],
+            &[&*"0g".repeat(32), "v", "1", "2"],
+        ] {
             let read = read_digest(&*xmlrpc::write_strings(1, strings));
             assert!(matches!(read, Err(Error::Malformed(_))), "{strings:?}: {read:?}");
         }

@@ -52,6 +52,8 @@ pub(super) struct Blocks {
     /// The size of the file in bytes.
     size: u64,
     states: Vec<State>,
+    /// The bytes of all blocks that are done.
+    done_bytes: u64,
     claims: Vec<Claim>,
     /// How long the last blocks took.
     recent: VecDeque<Duration>,
@@ -61,7 +63,7 @@ impl Blocks {
     /// The blocks of a file of this many bytes, at most [`MAX_BYTES`], all of them free.
     pub(super) fn new(size: u64) -> Self {
         let count = usize::try_from(size.div_ceil(BLOCK_BYTES)).expect("there are at most 2^20");
-        Self { size, states: vec![State::Free; count], claims: Vec::new(), recent: VecDeque::new() }
+        Self { size, states: vec![State::Free; count], done_bytes: 0, claims: Vec::new(), recent: VecDeque::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -79,23 +81,35 @@ impl Blocks {
     }
 
     pub(super) fn are_all_done(&self) -> bool {
-        self.states.iter().all(|state| *state == State::Done)
+        self.done_bytes == self.size
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     /// The bytes of all blocks that are done.
     pub(super) fn done_bytes(&self) -> u64 {
-        (0..self.len()).filter(|block| self.is_done(*block)).map(|block| self.part(block, 1).length).sum()
+        self.done_bytes
     }
 
     /// The same blocks, with nobody fetching any.
     pub(super) fn only_done(&self) -> Self {
         let only_done = |state: &State| if *state == State::Done { State::Done } else { State::Free };
-        Self { states: self.states.iter().map(only_done).collect(), ..Self::new(self.size) }
+        let states = self.states.iter().map(only_done).collect();
+        Self { states, done_bytes: self.done_bytes, ..Self::new(self.size) }
     }
 
     /// Counts blocks that were there already.
     pub(super) fn set_done(&mut self, first: usize, count: usize) {
-        self.states[first..first + count].fill(State::Done);
+        (first..first + count).for_each(|block| self.set_state_done(block));
+    }
+
+    fn set_state_done(&mut self, block: usize) {
+        if !self.is_done(block) {
+            self.states[block] = State::Done;
+            self.done_bytes += self.part(block, 1).length;
+        }
     }
 
     /// The first run of free blocks.
@@ -124,10 +138,17 @@ impl Blocks {
     pub(super) fn claim_last(&mut self, peer: usize, now: Instant) -> Option<Claim> {
         let free = self.states.iter().rposition(|state| *state == State::Free);
         let block = free.or_else(|| self.find_late(peer, now))?;
-        self.states[block] = State::Busy;
         let claim = Claim { block, peer, since: now, is_over: Arc::default() };
+        self.states[block] = State::Busy;
         self.claims.push(claim.clone());
         Some(claim)
+    }
+
+    /// Gives the peer of the main stream a block that takes another too long.
+    pub(super) fn claim_late(&mut self, peer: usize, is_over: &Arc<AtomicBool>, now: Instant) -> Option<Part> {
+        let block = self.find_late(peer, now)?;
+        self.claims.push(Claim { block, peer, since: now, is_over: Arc::clone(is_over) });
+        Some(self.part(block, 1))
     }
 
     /// The block that takes a single peer the longest, and too long.
@@ -144,7 +165,7 @@ impl Blocks {
     /// Ends a block that is here; all others who were asked for it are told. False if another had it before.
     pub(super) fn finish(&mut self, block: usize, is_over: &Arc<AtomicBool>, now: Instant) -> bool {
         let was_done = self.is_done(block);
-        self.states[block] = State::Done;
+        self.set_state_done(block);
         for claim in self.claims.extract_if(.., |claim| claim.block == block) {
             if Arc::ptr_eq(&claim.is_over, is_over) {
                 self.recent.truncate(RECENT - 1);
@@ -156,9 +177,13 @@ impl Blocks {
         !was_done
     }
 
-    /// Tells all who fetch blocks that these are not needed any more.
-    pub(super) fn end_claims(&mut self) {
-        self.claims.iter().for_each(|claim| claim.is_over.store(true, Ordering::Relaxed));
+    /// Tells all who fetch blocks, but for the main stream, that these are not needed any more.
+    pub(super) fn end_claims(&mut self, main: Option<&Arc<AtomicBool>>) {
+        let is_main = |claim: &&Claim| main.is_some_and(|main| Arc::ptr_eq(&claim.is_over, main));
+        self.claims
+            .iter()
+            .filter(|claim| !is_main(claim))
+            .for_each(|claim| claim.is_over.store(true, Ordering::Relaxed));
     }
 
     /// Gives up what was claimed with this flag. A block that nobody fetches any more is free again.

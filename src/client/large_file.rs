@@ -65,8 +65,8 @@ struct State {
     blocks: Blocks,
     /// Bytes that came.
     came: u64,
-    /// Whether the main stream flows.
-    streams: bool,
+    /// Ends the main stream, while it flows.
+    main: Option<Arc<AtomicBool>>,
     is_shared: bool,
     /// Whether nobody may help any more.
     is_closed: bool,
@@ -102,7 +102,7 @@ impl LargeFiles {
         blocks: Blocks,
     ) -> Arc<LargeFile> {
         let (excluded, failure) = (Vec::new(), None);
-        let state = State { blocks, came: 0, streams: false, is_shared: false, is_closed: false, excluded, failure };
+        let state = State { blocks, came: 0, main: None, is_shared: false, is_closed: false, excluded, failure };
         let (state, changed) = (Mutex::new(state), Condvar::new());
         let file = Arc::new(LargeFile { task, version, file, progress, began, state, changed });
         lock(&self.files).push(Arc::clone(&file));
@@ -114,7 +114,7 @@ impl LargeFiles {
         lock(&self.files).retain(|other| !Arc::ptr_eq(other, file));
         let mut state = lock(&file.state);
         state.is_closed = true;
-        state.blocks.end_claims();
+        state.blocks.end_claims(None);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -145,7 +145,7 @@ impl LargeFile {
     fn is_worth_help(&self) -> bool {
         let state = lock(&self.state);
         let elapsed = self.began.elapsed();
-        let left = state.blocks.part(0, state.blocks.len()).length - state.blocks.done_bytes();
+        let left = state.blocks.size() - state.blocks.done_bytes();
         let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
         let rate = state.came.saturating_mul(1000) / milliseconds;
         let has_much_left = left >= MIN_LEFT_BYTES.min(rate * LONG_SECONDS).max(rate * MIN_LEFT_SECONDS);
@@ -155,7 +155,7 @@ impl LargeFile {
     /// Whether a peer is not to be asked for blocks: it has something else, or is busy with the main stream.
     pub(super) fn is_excluded(&self, peer: usize) -> bool {
         let state = lock(&self.state);
-        state.excluded.contains(&peer) || state.streams && peer == self.task.peer
+        state.excluded.contains(&peer) || state.main.is_some() && peer == self.task.peer
     }
 
     /// Asks a peer no more for blocks of this file; false if that was so before.
@@ -170,17 +170,21 @@ impl LargeFile {
 
     /// Lets nobody help any more.
     pub(super) fn close(&self) {
-        lock(&self.state).is_closed = true;
+        let mut state = lock(&self.state);
+        let State { blocks, main, .. } = &mut *state;
+        blocks.end_claims(main.as_ref());
+        state.is_closed = true;
     }
 
-    pub(super) fn begin_stream(&self) {
-        lock(&self.state).streams = true;
+    /// Begins the main stream, which claims what it brings with this flag.
+    pub(super) fn begin_stream(&self, is_over: &Arc<AtomicBool>) {
+        lock(&self.state).main = Some(Arc::clone(is_over));
     }
 
     /// Ends the main stream, and gives up what it claimed with this flag and did not bring whole.
     pub(super) fn end_stream(&self, is_over: &Arc<AtomicBool>) {
         let mut state = lock(&self.state);
-        state.streams = false;
+        state.main = None;
         state.blocks.release(is_over);
     }
 
@@ -198,22 +202,23 @@ impl LargeFile {
         if !is_ours {
             return Ok(0);
         }
+        let part = state.blocks.part(block, 1);
         drop(state);
-        let part_end = (block as u64 + 1) * BLOCK_BYTES;
-        let count = usize::try_from(part_end - offset).expect("a block is small").min(bytes.len());
+        let part_end = part.offset + part.length;
+        let count = usize::try_from(part_end.saturating_sub(offset)).expect("a block is small").min(bytes.len());
         self.file.write_all_at(&bytes[..count], offset)?;
         let mut state = lock(&self.state);
         state.came += count as u64;
-        let part = state.blocks.part(block, 1);
-        if offset + count as u64 >= part.offset + part.length {
+        if offset + count as u64 == part_end {
             state.blocks.finish(block, is_over, Instant::now());
         }
         Ok(count)
     }
 
-    /// The bytes that the main stream is to fetch next.
-    pub(super) fn first_free(&self) -> Option<Part> {
-        lock(&self.state).blocks.first_free()
+    /// The bytes that the main stream is to fetch next: what nobody fetches, else a block that takes another too long.
+    pub(super) fn next_part(&self, is_over: &Arc<AtomicBool>) -> Option<Part> {
+        let blocks = &mut lock(&self.state).blocks;
+        blocks.first_free().or_else(|| blocks.claim_late(self.task.peer, is_over, Instant::now()))
     }
 
     /// Whether all of it is here. Fails where a block could not be written.
@@ -264,5 +269,72 @@ impl Drop for Help {
         lock(&self.file.state).blocks.release(&self.claim.is_over);
         self.file.changed.notify_all();
         self.files.blocks_left.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{file_name::FileName, progress::Progress};
+
+    /// A file of this many bytes under way, and itself.
+    fn file_of(bytes: u64) -> (Arc<LargeFiles>, Arc<LargeFile>, File) {
+        let file = tempfile::tempfile().unwrap();
+        let file_name = FileName::from_bytes(b"film").unwrap();
+        let progress = Arc::new(Progress::start().file(&file_name));
+        let task = Task { file_name, name_id: 0, source: 0, peer: 0 };
+        let files = Arc::new(LargeFiles::new(4));
+        let own = file.try_clone().unwrap();
+        let large = files.add(task, "v".to_owned(), own, progress, Instant::now(), Blocks::new(bytes));
+        (files, large, file)
+    }
+
+    #[test]
+    fn the_main_stream_ends_at_what_others_have_and_at_the_end() {
+        let (files, large, file) = file_of(2 * BLOCK_BYTES + 5);
+        let main = Arc::default();
+        large.begin_stream(&main);
+        let bytes = vec![1; 2 << 20];
+        let write = |offset| large.write(&bytes, offset, &main).unwrap();
+        assert_eq!((write(0), write(2 << 20)), (2 << 20, 2 << 20));
+        let help = files.claim(&large, 1).unwrap();
+        assert_eq!((help.claim.block, write(2 * BLOCK_BYTES)), (2, 0), "another has it");
+        help.finish(b"other");
+        let help = files.claim(&large, 1).unwrap();
+        assert_eq!((help.claim.block, write(BLOCK_BYTES)), (1, 0), "another has it");
+        drop(help);
+        assert_eq!((write(BLOCK_BYTES), write(BLOCK_BYTES + (2 << 20))), (2 << 20, 2 << 20));
+        assert!(large.is_whole().unwrap() && large.is_shared());
+        assert_eq!((write(2 * BLOCK_BYTES), write(2 * BLOCK_BYTES + 5), write(9 * BLOCK_BYTES)), (0, 0, 0));
+        assert_eq!(file.metadata().unwrap().len(), 2 * BLOCK_BYTES + 5);
+    }
+
+    #[test]
+    fn no_byte_comes_behind_the_end() {
+        let (_files, large, file) = file_of(5);
+        let main = Arc::default();
+        assert_eq!(large.write(&[1; 9], 0, &main).unwrap(), 5);
+        assert_eq!(large.write(&[1; 9], 5, &main).unwrap(), 0);
+        assert!(large.is_whole().unwrap());
+        assert_eq!(file.metadata().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn who_helps_with_a_file_that_is_closed_writes_nothing() {
+        let (files, large, file) = file_of(2 * BLOCK_BYTES);
+        let help = files.claim(&large, 1).unwrap();
+        files.remove(&large);
+        assert!(help.claim.is_over.load(Ordering::Relaxed) && files.claim(&large, 1).is_none() && files.is_empty());
+        help.finish(b"late");
+        assert_eq!(file.metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn no_more_blocks_are_in_memory_than_jobs_fetch_and_two() {
+        let (files, large, _file) = file_of(9 * BLOCK_BYTES);
+        let helps: Vec<Help> = (0..9).map_while(|_| files.claim(&large, 1)).collect();
+        assert_eq!(helps.len(), 5, "three jobs beside that of the main stream");
+        drop(helps);
+        assert!(files.claim(&large, 1).is_some());
     }
 }

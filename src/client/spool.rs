@@ -84,6 +84,7 @@ impl<'a> SpooledDownload<'a> {
 
     /// Goes on with a partial file.
     pub(super) fn set_partial(&mut self, partial: PartialFile) {
+        self.position = partial.data().iter().map(|range| range.end - range.start).sum();
         self.in_file = Some(partial);
     }
 
@@ -113,12 +114,12 @@ impl<'a> SpooledDownload<'a> {
         Ok(())
     }
 
-    /// Goes on at this byte of the main stream.
-    pub(super) fn seek(&mut self, position: u64) {
+    /// Goes on at this byte of the main stream, with a call that the flag ends.
+    pub(super) fn seek(&mut self, position: u64, is_over: &Arc<AtomicBool>) {
         self.position = position;
         self.version = None;
         self.end = None;
-        self.is_over = Arc::default();
+        self.is_over = Arc::clone(is_over);
     }
 
     /// Where the main stream is.
@@ -138,12 +139,11 @@ impl<'a> SpooledDownload<'a> {
         }
     }
 
-    /// The partial file, resumable if this many bytes of it are worth that.
-    pub(super) fn into_resumable(mut self, bytes: u64) -> io::Result<PartialFile> {
-        if bytes >= MIN_RESUMABLE {
-            self.become_resumable();
-        }
-        self.into_partial()
+    /// The partial file, to be resumed.
+    pub(super) fn into_resumable(mut self) -> Option<PartialFile> {
+        self.become_resumable();
+        self.close();
+        self.in_file.take()
     }
 
     /// A partial file with all that has come, and with the time that it had over there.
@@ -179,7 +179,7 @@ impl<'a> SpooledDownload<'a> {
             && let Some(version) = self.version.clone()
         {
             self.set_blocks(&version, Blocks::new(length))?;
-            self.large.iter().for_each(|large| large.begin_stream());
+            self.large.iter().for_each(|large| large.begin_stream(&self.is_over));
         }
         Ok(())
     }
@@ -205,6 +205,8 @@ impl Write for SpooledDownload<'_> {
         if self.in_file.is_none() && self.in_memory.len() + bytes.len() > MAX_IN_MEMORY {
             let partial = self.in_file.insert(self.dir.create()?);
             partial.file().write_all_at(&mem::take(&mut self.in_memory), 0)?;
+        }
+        if self.in_file.is_some() && self.large.is_none() {
             self.become_large()?;
         }
         let written = if self.in_file.is_some() { self.write_to_file(bytes)? } else { self.in_memory.write(bytes)? };

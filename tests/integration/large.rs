@@ -223,6 +223,58 @@ fn a_partial_file_that_is_something_else_costs_nothing_but_its_digest() {
     }
 }
 
+/// Who has no answer when it is asked for a digest has not said that it has something else.
+#[test]
+fn a_partial_file_is_kept_when_it_cannot_be_compared() {
+    let dir = Dir::with([("film", &*content(32 * MIB, 0))]);
+    let holder = hold(&dir, wire(32));
+    let (here, partial) = killed(&holder);
+    let there = fs::metadata(&partial).unwrap().blocks();
+    for reply in [Reply::silence(), Reply::raw([])] {
+        let index = Reply::names([format!("{} 5 film", 32 * MIB)]);
+        let peer = FakePeer::new().on_index(index).on_digests(reply).file("film", Reply::raw([])).start();
+        let run = download(&here, peer.url()).options(["--timeout", "1"]).run();
+        run.ends(1, &[], &["MiB of 'film' to resume within 7 days"]);
+        assert_eq!((fs::metadata(&partial).unwrap().blocks(), peer.fetched().len()), (there, 0));
+    }
+    let index = Reply::names([format!("{} 5 film", 32 * MIB)]);
+    let silent = FakePeer::new().on_index(index).on_digests(Reply::silence()).start();
+    let run = download(&here, silent.url()).start();
+    eventually("the question", PATIENCE, || silent.calls().iter().any(|call| call.op == 3).then_some(()));
+    run.signal(Signal::INT);
+    run.finish().ends(130, &[], &["MiB of 'film' to resume within 7 days"]);
+    assert_eq!(fs::metadata(&partial).unwrap().blocks(), there);
+    download(&here, &holder.url).options(["-v"]).run().ends(0, &["film"], &["going on with 'film'"]);
+    here.assert_same_files(&dir);
+}
+
+#[test]
+fn what_another_writes_to_a_partial_file_between_two_attempts_is_seen() {
+    let dir = Dir::with([("film", &*content(32 * MIB, 0))]);
+    let holder = hold(&dir, Wire { cut: Some(20 * MIB), ..Wire::default() });
+    let here = Dir::new();
+    let run = download(&here, &holder.url).start();
+    let partial = wait_for_blocks(here.path(), 18 * MIB);
+    let file = OpenOptions::new().write(true).open(&partial).unwrap();
+    eventually("the second between two attempts", PATIENCE, || file.try_lock().ok());
+    file.write_all_at(&[0x55; 5000], 9 << 20).unwrap();
+    file.unlock().unwrap();
+    run.finish().ends(0, &["film"], &[]);
+    here.assert_same_files(&dir);
+}
+
+#[test]
+fn slow_helpers_do_not_hold_up_the_end() {
+    let dir = Dir::with([("film", &*content(48 * MIB, 0))]);
+    let slow = Wire { rate: Some(20 << 10), ..Wire::default() };
+    let holders = [hold(&dir, wire(12)), hold(&dir, slow), hold(&dir, slow)];
+    let guide = guide(&holders.each_ref());
+    let (here, begun) = (Dir::new(), Instant::now());
+    download(&here, guide.url()).run().ends(0, &["film"], &[]);
+    here.assert_same_files(&dir);
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}, and a block takes 200 s there", begun.elapsed());
+}
+
 #[test]
 fn a_reference_that_is_replaced_meanwhile_gives_the_old_or_the_new_content() {
     let dir = Dir::with([("film", &*content(64 * MIB, 0)), ("new", &content(64 * MIB, 1))]);

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     digest,
-    download_dir::{DAYS_KEPT, PartialFile},
+    download_dir::{DAYS_KEPT, Fingerprint, PartialFile},
     error::CallError,
     file_name::FileName,
     format,
@@ -61,6 +61,8 @@ struct Verified {
     blocks: Blocks,
     /// Where the main stream was.
     position: u64,
+    /// What the file was when it was kept: another client may have written to it since.
+    fingerprint: Fingerprint,
 }
 
 impl<'a> Downloads<'a> {
@@ -99,15 +101,19 @@ impl<'a> Downloads<'a> {
         let task = file.task.clone();
         let mut bytes = file.position();
         let mut verified = None;
-        if let Some(large) = file.large() {
+        if let Some(large) = file.large().cloned() {
+            self.files.remove(&large);
             let (position, blocks) = (file.position(), large.blocks(Blocks::only_done));
             let is_within = blocks.len() as u64 > position / BLOCK_BYTES
                 && !blocks.is_done(usize::try_from(position / BLOCK_BYTES).expect("there are at most 2^20 blocks"));
             bytes = blocks.done_bytes() + if is_within { position % BLOCK_BYTES } else { 0 };
-            verified = Some(Verified { peer: task.peer, version: large.version.clone(), blocks, position });
+            let fingerprint = file.partial().and_then(|partial| partial.fingerprint().ok());
+            let version = large.version.clone();
+            verified =
+                fingerprint.map(|fingerprint| Verified { peer: task.peer, version, blocks, position, fingerprint });
         }
-        let Ok(partial) = file.into_resumable(bytes) else { return };
-        if !self.run.dir.keep(&task.file_name, partial) {
+        let partial = file.into_resumable().filter(|_| bytes >= MIN_RESUMABLE);
+        if !partial.is_some_and(|partial| self.run.dir.keep(&task.file_name, partial)) {
             lock(&self.kept).remove(&task.name_id);
             return;
         }
@@ -154,7 +160,10 @@ impl<'a> Downloads<'a> {
     fn resume(&self, file: &mut SpooledDownload) -> Result<u64, CallError> {
         let others = lock(&self.queue).holders(&file.task);
         let verified = lock(&self.kept).get_mut(&file.task.name_id).and_then(|kept| kept.verified.take());
+        let fingerprint = file.partial().and_then(|partial| partial.fingerprint().ok());
+        let verified = verified.filter(|verified| Some(verified.fingerprint) == fingerprint);
         let asked = file.task.clone();
+        let mut own_failure = None;
         for holder in [vec![asked.clone()], others].concat() {
             self.check_going()?;
             let trusted = verified.as_ref().filter(|verified| verified.peer == holder.peer);
@@ -168,8 +177,15 @@ impl<'a> Downloads<'a> {
                 Err(failure) => {
                     let peer = &self.run.peers[holder.peer];
                     log::debug!("could not compare what is here of '{}' with {peer}: {failure}", holder.file_name);
+                    let is_answer = matches!(failure, CallError::Fault(_) | CallError::Malformed(_));
+                    own_failure = own_failure.or(Some(failure).filter(|_| holder == asked && !is_answer));
                 }
             }
+        }
+        self.check_going()?;
+        if let Some(failure) = own_failure {
+            // It stays as it is: this peer may agree with it later, and could not send the file now either.
+            return Err(failure);
         }
         log::debug!("what is here of '{}' is what nobody has who can tell; it begins anew", asked.file_name);
         file.restart().map_err(CallError::Local)?;
@@ -217,7 +233,7 @@ impl<'a> Downloads<'a> {
         if let Some(time) = SystemTime::now().checked_sub(Duration::from_secs(now.age)) {
             file.set_modified(time);
         }
-        file.seek(position);
+        file.seek(position, &Arc::default());
         let there = format::size(blocks.done_bytes());
         log::debug!("going on with '{}' from {}: {there} are here", holder.file_name, self.run.peers[holder.peer]);
         file.set_blocks(&now.version, blocks).map_err(CallError::Local)?;
@@ -260,7 +276,7 @@ impl<'a> Downloads<'a> {
         let mut has_changed = false;
         while let Some(large) = file.large().cloned() {
             if self.fetch_rest(file, &large)? && self.digest(&large.task, NOTHING)?.version == large.version {
-                return Ok(large.blocks(|blocks| blocks.part(0, blocks.len()).length));
+                return Ok(large.blocks(Blocks::size));
             }
             if has_changed {
                 return Err(CallError::Changed);
@@ -274,15 +290,15 @@ impl<'a> Downloads<'a> {
         Err(CallError::Changed)
     }
 
-    /// Fetches from the reference, run by run, what nobody else fetches, and helps with the rest; false if the reference
-    /// has another state of the file now.
+    /// Fetches from the reference, run by run, what nobody else fetches, and in the end what others take too long for;
+    /// false if the reference has another state of the file now.
     fn fetch_rest(&self, file: &mut SpooledDownload, large: &Arc<LargeFile>) -> Result<bool, CallError> {
         let (peer, name) = (&self.run.peers[large.task.peer], &large.task.file_name);
         while !large.is_whole().map_err(CallError::Local)? {
             self.check_going()?;
-            let Some(mut part) = large.first_free() else {
-                let help = self.find_help(&mut lock(&self.queue), large);
-                help.map_or_else(|| large.wait(), |help| self.help(help));
+            let is_over = Arc::default();
+            let Some(mut part) = large.next_part(&is_over) else {
+                large.wait();
                 continue;
             };
             let within = file.position().saturating_sub(part.offset);
@@ -290,9 +306,8 @@ impl<'a> Downloads<'a> {
                 // The beginning of the block came before the connection broke.
                 part = Part { offset: part.offset + within, length: part.length - within };
             }
-            file.seek(part.offset);
-            let is_over = Arc::clone(&file.is_over);
-            large.begin_stream();
+            file.seek(part.offset, &is_over);
+            large.begin_stream(&is_over);
             let result = cancellable(&is_over, || self.run.client.download(peer, name, Some(part), file));
             large.end_stream(&is_over);
             match (file.end(), result) {
@@ -318,13 +333,6 @@ impl<'a> Downloads<'a> {
         let help = self.files.claim(file, peer)?;
         queue.begin_call(peer);
         Some(help)
-    }
-
-    /// Fetches a block; it counts if the reference has the same.
-    fn help(&self, help: Help) {
-        if let Some((help, block)) = self.fetch_block(help) {
-            self.check_block(help, &block);
-        }
     }
 
     /// Fetches a block.
@@ -353,14 +361,15 @@ impl<'a> Downloads<'a> {
         let (name, peer) = (&file.task.file_name, &self.run.peers[number]);
         match cancellable(&is_over, || self.digest(&file.task, help.part)) {
             Ok(theirs) if theirs.version != file.version => file.close(),
-            Ok(theirs) if block.sha256() == theirs.sha256 => help.finish(&block.content),
+            Ok(theirs) if block.content.len() as u64 == help.part.length && block.sha256() == theirs.sha256 => {
+                help.finish(&block.content);
+            }
             Ok(_) => {
                 if file.exclude(number) {
                     let reference = &self.run.peers[file.task.peer];
                     log::warn!("'{name}' of {peer} differs from that of {reference}; not used");
                 }
             }
-            Err(CallError::Status(503)) => {}
             Err(_) if is_over.load(Ordering::Relaxed) => {}
             Err(failure) => {
                 log::debug!("could not check a part of '{name}': {failure}");

@@ -43,6 +43,7 @@ struct Script {
     index: Option<Reply>,
     /// The answers to calls for packs, the last of which is given again and again.
     packs: Vec<Reply>,
+    digests: Option<Reply>,
     /// By name: the answers to its fetches, the last of which is given again and again.
     files: HashMap<String, Vec<Reply>>,
 }
@@ -118,6 +119,12 @@ impl FakePeer {
         self
     }
 
+    /// What calls for digests are answered with, instead of a fault.
+    pub(crate) fn on_digests(mut self, reply: Reply) -> Self {
+        self.script.digests = Some(reply);
+        self
+    }
+
     /// Shares a file; its fetch is answered with `reply`.
     pub(crate) fn file(mut self, name: &str, reply: Reply) -> Self {
         self.script.files.insert(name.to_owned(), vec![reply]);
@@ -146,7 +153,7 @@ impl FakePeer {
             Reply::names(names)
         });
         let index = script.index.unwrap_or_else(|| names.clone());
-        let script = Arc::new((peers, names, script.files, index, script.packs));
+        let script = Arc::new((peers, names, script.files, index, script.packs, script.digests));
         let state = Arc::clone(&self.state);
         self.acceptor = Some(thread::spawn(move || {
             for stream in listener.incoming() {
@@ -163,6 +170,7 @@ impl FakePeer {
                         (0, _) => script.0.clone(),
                         (1, Value::List(_)) => script.3.clone(),
                         (1, _) => script.1.clone(),
+                        (3, Value::List(_)) if script.5.is_some() => script.5.clone().unwrap(),
                         (4, Value::List(_)) if !script.4.is_empty() => {
                             script.4[state.count_op(4).min(script.4.len() - 1)].clone()
                         }
