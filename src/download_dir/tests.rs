@@ -186,7 +186,14 @@ fn what_is_not_ours_is_neither_opened_nor_touched_under_the_name_of_a_kept_file(
     let dir = tempdir().unwrap();
     let path = dir.path().join(resumable_name(&name("a")));
     fs::write(dir.path().join("target"), b"target").unwrap();
-    let things: [&dyn Fn(&Path); 4] = [
+    let things: [&dyn Fn(&Path); 5] = [
+        // A file of another user, where this one may make such.
+        &|path| {
+            fs::write(path, b"theirs").unwrap();
+            if std::os::unix::fs::chown(path, Some(65_534), None).is_err() {
+                fs::hard_link(path, dir.path().join("second name")).unwrap();
+            }
+        },
         &|path| symlink("target", path).unwrap(),
         &|path| make_fifo(path),
         &|path| fs::create_dir(path).unwrap(),
@@ -201,6 +208,7 @@ fn what_is_not_ours_is_neither_opened_nor_touched_under_the_name_of_a_kept_file(
             assert!(!downloads.keep(&name("a"), partial), "{number}");
         }
         assert_eq!(path.symlink_metadata().unwrap().ino(), before, "{number}");
+        let _ = fs::remove_file(dir.path().join("second name"));
         assert_eq!(entries(&dir).len(), 2, "{number}");
         let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
     }

@@ -388,6 +388,17 @@ fn what_found_no_room_is_tried_once_more_when_there_may_be_some() {
     assert_eq!(peer.fetched()[2..], ["third", "second"]);
 }
 
+#[test]
+fn nothing_is_kept_of_a_file_for_which_there_is_no_room() {
+    let (here, shared) = (Dir::new(), Dir::with([("large", &*vec![b'x'; 8 << 20]), ("small", b"content")]));
+    let server = serve(&shared).start();
+    let Some((run, disk)) = client_on_small_disk(&here, 4096, &[], server.url()) else { return };
+    let (run, files) = see_small_disk(&here, run, &disk);
+    let run = run.ends(1, &["small"], &["could not save 'large': no space left on device"]);
+    assert!(!run.stderr.contains("kept"), "{run}");
+    assert_eq!(files, [("small".to_owned(), 7)]);
+}
+
 // Directories that give way.
 
 #[test]
