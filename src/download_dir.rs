@@ -5,11 +5,13 @@
 //! One that is worth resuming gets a name that is made of the file's own, by which a later run finds it. A partial file
 //! with a name is locked for as long as its client lives, so whatever can be locked was left by a client that ended.
 
+mod anonymous;
+mod partial_file;
+
 use std::{
     collections::BTreeSet,
     fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Read, Seek, SeekFrom},
-    ops::Range,
+    io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -17,15 +19,17 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, SeekFrom as Extent, fstatvfs, openat, seek, statat},
+    fs::{AtFlags, FileType, Mode, OFlags, fstatvfs, openat, statat},
     process::geteuid,
 };
 use tempfile::{Builder, NamedTempFile, TempPath};
 
+use self::anonymous::LinkMethod;
+pub(crate) use self::partial_file::{Fingerprint, PartialFile};
 use crate::{
     digest,
     file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX},
@@ -334,119 +338,6 @@ fn named(file: File, path: PathBuf) -> NamedTempFile {
 fn is_old(entry: &DirEntry) -> bool {
     let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed().unwrap_or_default());
     age.is_ok_and(|age| age > Duration::from_secs(u64::from(DAYS_KEPT) * 24 * 60 * 60))
-}
-
-/// Device, inode, size, and the times of the last change of the content and of the status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fingerprint(u64, u64, u64, (i64, i64), (i64, i64));
-
-/// A file that is not whole yet. Dropped, it is gone.
-pub(crate) enum PartialFile {
-    /// With a random name.
-    Named(NamedTempFile),
-    Anonymous(File, LinkMethod),
-    /// With a name that is made of the file's own; only this can be [kept](DownloadDir::keep).
-    Resumable(NamedTempFile),
-}
-
-impl PartialFile {
-    /// Sets the modification time. A time that the file system cannot keep is no reason to lose the file.
-    pub(crate) fn set_modified(&self, time: SystemTime) {
-        let _ = self.file().set_modified(time);
-    }
-
-    /// The file itself: not through `NamedTempFile`, which would put the path into every error.
-    pub(crate) fn file(&self) -> &File {
-        match self {
-            Self::Named(file) | Self::Resumable(file) => file.as_file(),
-            Self::Anonymous(file, _) => file,
-        }
-    }
-
-    /// What changes whenever somebody writes to it.
-    pub(crate) fn fingerprint(&self) -> io::Result<Fingerprint> {
-        let found = self.file().metadata()?;
-        let modified = (found.mtime(), found.mtime_nsec());
-        Ok(Fingerprint(found.dev(), found.ino(), found.len(), modified, (found.ctime(), found.ctime_nsec())))
-    }
-
-    /// Where there is data in it. A file system that does not know has data everywhere.
-    pub(crate) fn data(&self) -> Vec<Range<u64>> {
-        let file = self.file();
-        let mut ranges = Vec::new();
-        let mut position = 0;
-        while let Ok(start) = seek(file, Extent::Data(position))
-            && let Ok(end) = seek(file, Extent::Hole(start))
-        {
-            ranges.push(start..end);
-            position = end;
-        }
-        if let (0, Ok(metadata)) = (position, file.metadata())
-            && metadata.blocks() > 0
-        {
-            ranges.push(0..metadata.len());
-        }
-        ranges
-    }
-
-    /// Reads from here on.
-    pub(crate) fn read_from(&self, offset: u64) -> io::Result<impl Read> {
-        let mut file = self.file();
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(file)
-    }
-}
-
-/// How an anonymous file gets a name.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum LinkMethod {
-    /// By its descriptor: since Linux 6.10, and before for root alone.
-    ByDescriptor,
-    /// By the link to it in `/proc`.
-    ByProc,
-}
-
-#[cfg(target_os = "linux")]
-mod anonymous {
-    //! Files that have no name yet.
-
-    use std::os::fd::AsRawFd;
-
-    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
-
-    use super::{File, LinkMethod, Path, io};
-
-    /// Makes a file in `dir` of the mode that the umask gives.
-    pub(super) fn create(dir: &File) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        Ok(File::from(openat(dir, ".", flags, Mode::from_raw_mode(0o666))?))
-    }
-
-    /// Gives it a name in `dir`, unless something has that.
-    pub(super) fn link(file: &File, link_method: LinkMethod, dir: &File, name: &Path) -> io::Result<()> {
-        match link_method {
-            LinkMethod::ByDescriptor => linkat(file, "", dir, name, AtFlags::EMPTY_PATH)?,
-            LinkMethod::ByProc => {
-                linkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), dir, name, AtFlags::SYMLINK_FOLLOW)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod anonymous {
-    //! There are no anonymous files.
-
-    use super::{ErrorKind, File, LinkMethod, Path, io};
-
-    pub(super) fn create(_: &File) -> io::Result<File> {
-        Err(ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn link(_: &File, _: LinkMethod, _: &File, _: &Path) -> io::Result<()> {
-        Err(ErrorKind::Unsupported.into())
-    }
 }
 
 /// Makes a partial file and locks it; "already exists", which asks for another name, when another client removed it

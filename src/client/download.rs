@@ -6,6 +6,7 @@
 
 mod large;
 mod packs;
+mod resume;
 
 use std::{
     collections::HashMap,
@@ -31,7 +32,8 @@ use crate::{
     progress::Progress,
 };
 
-use large::{DIGESTS_PER_PEER, Kept};
+use large::DIGESTS_PER_PEER;
+use resume::Kept;
 
 use super::{
     Run,

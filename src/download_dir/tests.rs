@@ -1,9 +1,10 @@
 //! How files are downloaded, with other clients and other files in the same directory.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     os::unix::fs::{FileTypeExt, symlink},
     sync::mpsc,
+    time::SystemTime,
 };
 
 use tempfile::{TempDir, tempdir};

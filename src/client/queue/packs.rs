@@ -76,6 +76,7 @@ mod tests {
         },
         *,
     };
+    use crate::error::CallError;
 
     /// A listing of these files, by number and size.
     fn index_of(peer: usize, files: &[(usize, u64)]) -> PeerListing {
@@ -94,6 +95,18 @@ mod tests {
 
     fn names(pack: &[Task]) -> Vec<usize> {
         pack.iter().map(|task| task.file_name.as_str().parse().expect("a number")).collect()
+    }
+
+    #[test]
+    fn what_a_pack_of_a_peer_that_was_given_up_did_not_bring_is_lost() {
+        let mut queue = queue_of_sizes(&[(0..200).map(|name| (name, 10)).collect()]);
+        let packs = [take_pack(&mut queue), take_pack(&mut queue)];
+        for _ in &packs {
+            queue.end_call(0, Some(&CallError::TimedOut(String::new())));
+        }
+        let lost = packs.map(|pack| queue.unpack(&pack) + queue.give_up_unanswering(0));
+        assert_eq!(lost.iter().sum::<usize>(), 200);
+        assert_eq!((queue.tally().failed, queue.tally().open), (200, 0));
     }
 
     #[test]
