@@ -28,7 +28,7 @@ pub(crate) fn sha256(reader: impl Read, bytes: u64) -> io::Result<String> {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string fails not");
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
         text
     })
 }

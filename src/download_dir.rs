@@ -19,7 +19,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -105,7 +105,7 @@ impl DownloadDir {
     /// Fails unless it is a directory that can be read and written: a file is made and removed again to know that.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut dir = Self::read_only(path)?;
-        dir.remove_stale_partials()?;
+        dir.remove_stale_partials(Duration::from_secs(u64::from(DAYS_KEPT) * 24 * 60 * 60))?;
         dir.create()?;
         let methods = [LinkMethod::ByDescriptor, LinkMethod::ByProc];
         dir.link_method = methods.into_iter().find(|method| dir.supports(*method));
@@ -125,6 +125,13 @@ impl DownloadDir {
     pub(crate) fn room(&self) -> Option<u64> {
         let file_system = fstatvfs(&self.handle).ok()?;
         Some(file_system.f_bavail.saturating_mul(file_system.f_frsize))
+    }
+
+    /// The bytes of the partial files here that are worth resuming.
+    pub(crate) fn resumable_bytes(&self) -> u64 {
+        let names = lock(&self.resumable);
+        let found = names.iter().filter_map(|name| fs::symlink_metadata(self.path.join(name)).ok());
+        found.map(|found| found.blocks() * 512).sum()
     }
 
     /// What has the name, if anything has. Nothing is opened, so nothing can block.
@@ -296,7 +303,7 @@ impl DownloadDir {
 
     /// Removes the partial files that no client will resume: those with random names, those that are old, and those whose
     /// file is there. One that cannot be removed, another user's say, does no harm.
-    fn remove_stale_partials(&self) -> io::Result<()> {
+    fn remove_stale_partials(&self, max_age: Duration) -> io::Result<()> {
         let mut resumable = BTreeSet::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -304,7 +311,7 @@ impl DownloadDir {
             else {
                 continue;
             };
-            if name.len() == PARTIAL_PREFIX.len() + DIGEST_DIGITS + PARTIAL_SUFFIX.len() && !is_old(&entry) {
+            if name.len() == PARTIAL_PREFIX.len() + DIGEST_DIGITS + PARTIAL_SUFFIX.len() && !is_older(&entry, max_age) {
                 resumable.insert(name);
             } else {
                 let _ = remove_if_abandoned(&entry.path());
@@ -334,10 +341,11 @@ fn named(file: File, path: PathBuf) -> NamedTempFile {
     NamedTempFile::from_parts(file, TempPath::try_from_path(path).expect("the path is absolute"))
 }
 
-/// Whether nothing was written to a partial file for so long that it is kept no more.
-fn is_old(entry: &DirEntry) -> bool {
-    let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed().unwrap_or_default());
-    age.is_ok_and(|age| age > Duration::from_secs(u64::from(DAYS_KEPT) * 24 * 60 * 60))
+/// Whether a partial file was not touched for so long. By its status: it may have the modification time of its original.
+fn is_older(entry: &DirEntry, age: Duration) -> bool {
+    let changed = entry.metadata().ok().and_then(|found| u64::try_from(found.ctime()).ok());
+    let changed = changed.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    changed.is_some_and(|changed| changed.elapsed().is_ok_and(|since| since > age))
 }
 
 /// Makes a partial file and locks it; "already exists", which asks for another name, when another client removed it

@@ -57,7 +57,7 @@ impl Semaphore {
                 waiting.threads.retain(|other| other.id() != this.id());
                 waiting.permits -= usize::from(is_given);
                 waiting.wake_first();
-                // Not made in vain: dropped, it gives back what it did not take.
+                // A permit that is made and dropped would give back what nobody took.
                 return is_given.then(|| Permit(self));
             }
             drop(waiting);

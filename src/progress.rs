@@ -161,6 +161,9 @@ struct Counts {
     done: u64,
     /// Bytes of the transfers that have ended.
     bytes: u64,
+    /// Bytes that were here before this run, and those that came in it and will be counted again.
+    here: u64,
+    taken_back: u64,
     /// The transfers under way, in the order of their start.
     active: Vec<Arc<ActiveFile>>,
 }
@@ -235,7 +238,20 @@ impl FileProgress {
 
     /// Counts bytes that were here already.
     pub(crate) fn raise(&self, bytes: u64) {
-        self.file.received.fetch_max(bytes, Ordering::Relaxed);
+        let before = self.file.received.fetch_max(bytes, Ordering::Relaxed);
+        let mut counts = lock(&self.counts);
+        let raised = bytes.saturating_sub(before);
+        let again = raised.min(counts.taken_back);
+        counts.taken_back -= again;
+        counts.here += raised - again;
+    }
+
+    /// Counts bytes no more that will be counted again.
+    pub(crate) fn take_back(&self, bytes: u64) {
+        let received = self.file.received();
+        let bytes = bytes.min(received);
+        self.file.received.store(received - bytes, Ordering::Relaxed);
+        lock(&self.counts).taken_back += bytes;
     }
 
     /// Counts bytes that were received.
@@ -263,9 +279,10 @@ impl Counts {
         let slow = self.active.iter().filter(|file| file.started.elapsed() > SLOW_FILE);
         slow.take(rows.into()).for_each(|file| file.draw(screen, total));
         let received = self.bytes + self.active.iter().map(|file| file.received()).sum::<u64>();
-        total.set_position(received);
+        // What was here tells nothing of the rate.
+        total.set_position((received + self.taken_back).saturating_sub(self.here));
         if let Some(bytes) = Some(self.expected).filter(|bytes| *bytes > 0).or_else(|| self.estimated_bytes()) {
-            total.set_length(bytes);
+            total.set_length(bytes.saturating_sub(self.here));
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A rate is never negative.
         let rate = size(total.per_sec() as u64);

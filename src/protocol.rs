@@ -267,12 +267,12 @@ pub(crate) fn read_listing<E: From<Error>>(
     })
 }
 
-/// Reads the reply to op 1 with an array and hands each entry over, with its name as in [`read_listing`]. A reply without
-/// entries, or with one of another form, is malformed: peers that know no index answer with such, too.
+/// Reads the reply to op 1 with an array and hands each entry over, with its name as in [`read_listing`]; how many. A reply
+/// with an entry of another form is malformed. Peers that know no index answer with such, too, or with none.
 pub(crate) fn read_index<E: From<Error>>(
     reply: impl BufRead,
     mut each: impl FnMut(IndexEntry<&[u8]>) -> Result<(), E>,
-) -> Result<(), E> {
+) -> Result<usize, E> {
     let mut count = 0;
     xmlrpc::read_strings(reply, 2, MAX_INDEX_BYTES, |bytes| {
         count += 1;
@@ -281,7 +281,7 @@ pub(crate) fn read_index<E: From<Error>>(
         }
         each(parse_entry(bytes).ok_or_else(no_index)?)
     })?;
-    if count == 0 { Err(Error::Malformed("an index without entries".to_owned()).into()) } else { Ok(()) }
+    Ok(count)
 }
 
 fn no_index() -> Error {
@@ -427,11 +427,11 @@ mod tests {
     }
 
     #[test]
-    fn an_index_needs_an_entry_and_every_entry_its_form() {
+    fn every_entry_of_an_index_needs_its_form() {
         assert_eq!(read(&["1 2 x"]).unwrap(), [(1, 2, "x".to_owned())]);
+        assert_eq!(read(&[]).unwrap(), []);
         for strings in [
-            &[][..],
-            &["x"],
+            &["x"][..],
             &["1 2 x", "y"],
             &["1 2 "],
             &["1 2"],

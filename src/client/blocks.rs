@@ -137,29 +137,32 @@ impl Blocks {
     /// Gives a peer the free block nearest the end or, where none is free, one that takes another peer too long.
     pub(super) fn claim_last(&mut self, peer: usize, now: Instant) -> Option<Claim> {
         let free = self.states.iter().rposition(|state| *state == State::Free);
-        let block = free.or_else(|| self.find_late(peer, now))?;
+        let block = free.or_else(|| self.find_late(peer, 1, now))?;
         let claim = Claim { block, peer, since: now, is_over: Arc::default() };
         self.states[block] = State::Busy;
         self.claims.push(claim.clone());
         Some(claim)
     }
 
-    /// Gives the peer of the main stream a block that takes another too long.
+    /// Gives the peer of the main stream a block that takes others too long, however many fetch it.
     pub(super) fn claim_late(&mut self, peer: usize, is_over: &Arc<AtomicBool>, now: Instant) -> Option<Part> {
-        let block = self.find_late(peer, now)?;
+        let block = self.find_late(peer, usize::MAX, now)?;
         self.claims.push(Claim { block, peer, since: now, is_over: Arc::clone(is_over) });
         Some(self.part(block, 1))
     }
 
-    /// The block that takes a single peer the longest, and too long.
-    fn find_late(&self, peer: usize, now: Instant) -> Option<usize> {
+    /// The block that takes others the longest, and too long, and that at most so many fetch.
+    fn find_late(&self, peer: usize, most: usize, now: Instant) -> Option<usize> {
         let mut recent: Vec<Duration> = self.recent.iter().copied().collect();
         recent.sort_unstable();
         let median = recent.get(recent.len() / 2).copied().unwrap_or_default();
         let patience = MIN_PATIENCE.max(2 * median);
-        let is_late = |claim: &&Claim| claim.peer != peer && now.saturating_duration_since(claim.since) > patience;
-        let is_single = |claim: &&Claim| self.claims.iter().filter(|other| other.block == claim.block).count() == 1;
-        self.claims.iter().filter(is_late).filter(is_single).min_by_key(|claim| claim.since).map(|claim| claim.block)
+        let is_late = |claim: &&Claim| now.saturating_duration_since(claim.since) > patience;
+        let is_free_for = |claim: &&Claim| {
+            let claims = || self.claims.iter().filter(|other| other.block == claim.block);
+            claims().count() <= most && claims().all(|other| other.peer != peer)
+        };
+        self.claims.iter().filter(is_late).filter(is_free_for).min_by_key(|claim| claim.since).map(|claim| claim.block)
     }
 
     /// Ends a block that is here; all others who were asked for it are told. False if another had it before.
@@ -249,6 +252,10 @@ mod tests {
         assert_eq!(second.block, 0, "the one that takes the longest");
         assert_eq!(blocks.claim_last(3, start + SECOND * 2).unwrap().block, 1);
         assert!(blocks.claim_last(4, start + SECOND * 9).is_none(), "each is asked of two");
+        let again = Arc::default();
+        assert!(blocks.claim_late(0, &again, start + SECOND * 9) == Some(part(1, BLOCK_BYTES)), "the main stream may");
+        assert!(blocks.claim_late(0, &again, start + SECOND * 9).is_none(), "it does so already");
+        blocks.release(&again);
         assert!(blocks.finish(0, &second.is_over, start + SECOND * 3));
         assert!(main.load(Ordering::Relaxed) && !second.is_over.load(Ordering::Relaxed));
         assert!(!blocks.finish(0, &main, start + SECOND * 3), "another had it before");

@@ -116,7 +116,8 @@ impl<'a> Downloads<'a> {
         self.progress().expect(tally.expected_bytes, tally.unsized_names > 0);
         self.changed.notify_all();
         drop(queue);
-        self.check_room(tally.expected_bytes - tally.bytes.min(tally.expected_bytes));
+        let here = tally.bytes.saturating_add(self.run.dir.resumable_bytes());
+        self.check_room(tally.expected_bytes.saturating_sub(here));
     }
 
     /// Warns, once, when the files to come take more room than there is.

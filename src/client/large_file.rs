@@ -23,8 +23,8 @@ use crate::{lock::lock, progress::FileProgress, protocol::Part};
 /// How long a file is fetched before others help with it.
 const MIN_AGE: Duration = Duration::from_millis(500);
 
-/// What is left of a file with which others help takes longer than the first of these times. It also has so many bytes,
-/// or takes longer than the second: its peer is slow.
+/// Others help with a file when the rest would take longer than the first of these times, and either has this many bytes
+/// or would take longer than the second.
 const MIN_LEFT_SECONDS: u64 = 1;
 const MIN_LEFT_BYTES: u64 = 32 << 20;
 const LONG_SECONDS: u64 = 10;
@@ -50,7 +50,7 @@ pub(super) struct LargeFiles {
 
 /// A large file under way.
 pub(super) struct LargeFile {
-    /// The main stream; its peer is the reference.
+    /// The download that it belongs to; its peer is the reference, which sends the main stream.
     pub(super) task: Task,
     /// Which state of the file at the reference is fetched.
     pub(super) version: String,
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_comes_behind_the_end() {
+    fn no_byte_comes_after_the_end() {
         let (_files, large, file) = file_of(5);
         let main = Arc::default();
         assert_eq!(large.write(&[1; 9], 0, &main).unwrap(), 5);

@@ -178,14 +178,17 @@ impl Calls<'_> {
         let mut counts = NameCounts::default();
         let indexed =
             self.run.client.index(peer, pattern, |entry| self.take(number, entry.name, Some(entry.size), &mut counts));
-        match indexed {
+        let has_index = match indexed {
             Err(failure) if may_know_no_index(&failure) => {
                 log::debug!("{peer} gives no index: {failure}");
-                self.collector.restart(number);
-                counts = NameCounts::default();
-                self.run.client.list(peer, pattern, &mut |name| self.take(number, name, None, &mut counts))?;
+                false
             }
-            indexed => indexed?,
+            indexed => indexed? > 0,
+        };
+        if !has_index {
+            self.collector.restart(number);
+            counts = NameCounts::default();
+            self.run.client.list(peer, pattern, &mut |name| self.take(number, name, None, &mut counts))?;
         }
         let NameCounts { accepted, refused } = counts;
         if refused > REFUSED_NAMES_SHOWN {

@@ -12,8 +12,8 @@
 //! 7. `download.rs`, `Downloads::work`: a job calls that peer, by `PeerClient::download` or `download_pack` in
 //!    `peer_client/mod.rs`.
 //! 8. `spool.rs`, `SpooledDownload::write`: what comes goes into memory or into a partial file.
-//!    Beside it, for a large file: `download/large.rs`, `Downloads::resume`, goes on with what is here of it, and
-//!    `fetch_block`, for idle jobs, fetches a block, which `blocks.rs` chooses, from another peer.
+//!    Beside it, for a large file: `Downloads::resume` in `download/resume.rs` goes on with what is here of it, and
+//!    `fetch_block` in `download/large.rs`, for idle jobs, fetches a block, which `blocks.rs` chooses, from another peer.
 //! 9. `download.rs`, `Downloads::commit`: `DownloadDir::commit_batch` syncs, names and syncs again.
 //! 10. `output.rs`, `print_names`: the name is printed.
 //!

@@ -367,7 +367,11 @@ impl DownloadQueue {
 
     /// Hands a name that its source did not give to the others; what came of the name where there are none.
     pub(super) fn fail(&mut self, task: &Task, failure: SourceFailure) -> Option<Outcome> {
-        let is_break = failure == SourceFailure::ConnectionLost;
+        // One that breaks off again while another may give it is not asked a third time.
+        let is_other = |source: usize| source != task.source && self.standings[source] == Standing::Broken;
+        let has_other = self.index.sources(task.name_id).any(is_other);
+        let is_last_time = self.states[task.name_id].retries > 0 && has_other;
+        let is_break = failure == SourceFailure::ConnectionLost && !is_last_time;
         self.standings[task.source] = if is_break { Standing::Broken } else { Standing::Failed };
         self.states[task.name_id].is_file |= failure != SourceFailure::Directory;
         self.settle(task.name_id)

@@ -51,6 +51,10 @@ pub(super) struct SpooledDownload<'a> {
     /// Set to end the call that brings it: somebody else has brought what it is to bring.
     pub(super) is_over: Arc<AtomicBool>,
     end: Option<StreamEnd>,
+    /// Whether it is a partial file as it was found.
+    is_untouched: bool,
+    /// How many bytes of it were here before this run.
+    pub(super) here: u64,
 }
 
 /// Why the main stream was ended from this side.
@@ -79,13 +83,26 @@ impl<'a> SpooledDownload<'a> {
             large: None,
             is_over: Arc::default(),
             end: None,
+            is_untouched: false,
+            here: 0,
         }
+    }
+
+    /// Shows that so much is here.
+    pub(super) fn show(&self, bytes: u64) {
+        self.progress.raise(bytes);
     }
 
     /// Goes on with a partial file.
     pub(super) fn set_partial(&mut self, partial: PartialFile) {
         self.position = partial.data().iter().map(|range| range.end - range.start).sum();
         self.in_file = Some(partial);
+        self.is_untouched = true;
+    }
+
+    /// Whether it is a partial file as it was found.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.is_untouched
     }
 
     /// What is in a file of it.
@@ -93,9 +110,15 @@ impl<'a> SpooledDownload<'a> {
         self.in_file.as_ref()
     }
 
+    /// Gives up the partial file that was found.
+    pub(super) fn take_partial(&mut self) -> Option<PartialFile> {
+        self.in_file.take()
+    }
+
     /// Begins anew.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         self.position = 0;
+        self.is_untouched = false;
         self.partial().map_or(Ok(()), |partial| partial.file().set_len(0))
     }
 
@@ -107,8 +130,9 @@ impl<'a> SpooledDownload<'a> {
     /// Goes on with these blocks of the state that the peer calls `version`.
     pub(super) fn set_blocks(&mut self, version: &str, blocks: Blocks) -> io::Result<()> {
         self.close();
+        self.is_untouched = false;
         let Some(partial) = &self.in_file else { return Ok(()) };
-        self.progress.raise(blocks.done_bytes());
+        self.show(blocks.done_bytes());
         let (file, progress) = (partial.file().try_clone()?, Arc::clone(&self.progress));
         self.large = Some(self.files.add(self.task.clone(), version.to_owned(), file, progress, self.began, blocks));
         Ok(())
@@ -133,16 +157,17 @@ impl<'a> SpooledDownload<'a> {
     }
 
     /// Lets nobody help any more.
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         if let Some(large) = self.large.take() {
             self.files.remove(&large);
         }
     }
 
-    /// The partial file, to be resumed.
-    pub(super) fn into_resumable(mut self) -> Option<PartialFile> {
+    /// The partial file, to be resumed. Of the bytes that count as received these will count again then.
+    pub(super) fn into_resumable(mut self, bytes: u64) -> Option<PartialFile> {
         self.become_resumable();
         self.close();
+        self.progress.take_back(bytes);
         self.in_file.take()
     }
 

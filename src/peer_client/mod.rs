@@ -35,7 +35,7 @@ use crate::{
 
 use resolver::CachingResolver;
 pub(crate) use stall_timeout::cancellable;
-use stall_timeout::{Call, ResponseBody, StallTimeout, step};
+use stall_timeout::{Call, ResponseBody, StallTimeout, is_cancelled, step};
 
 /// Idle connections kept over all peers; each is a descriptor here and a place there.
 const MAX_IDLE: usize = 64;
@@ -130,13 +130,13 @@ impl PeerClient {
     }
 
     /// Op 1 with an array: the files in whose names `peer` finds the pattern, with sizes and ages, handed over like the
-    /// names of [`list`](Self::list). Peers that know no index answer with a failure.
+    /// names of [`list`](Self::list); how many. Peers that know no index answer with a failure, or with none.
     pub(crate) fn index(
         &self,
         peer: &PeerUrl,
         pattern: &str,
         each: impl FnMut(IndexEntry<&[u8]>) -> Result<(), CallError>,
-    ) -> Result<(), CallError> {
+    ) -> Result<usize, CallError> {
         protocol::read_index(self.post_for_list(peer, &Op::Index(pattern.to_owned()))?, each)
     }
 
@@ -234,6 +234,9 @@ impl PeerClient {
         let body = protocol::write_call(&self.password.sign(peer.as_str()), op);
         let mut was_new = false;
         let response = loop {
+            if is_cancelled() {
+                return Err(CallError::NoAnswer("the call was cancelled".to_owned()));
+            }
             Call::begin();
             let request = self.agent.post(format!("{peer}/RPC2")).config().timeout_recv_body(limit).build();
             let posted = request.header(header::CONTENT_TYPE, "text/xml").header(header::ACCEPT, accept).send(&body);

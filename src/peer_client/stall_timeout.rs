@@ -40,7 +40,12 @@ pub(super) fn step(limit: Duration) -> Duration {
     (limit / STEPS).clamp(Duration::from_millis(1), MAX_STEP)
 }
 
-/// Makes calls that end when the flag is set, within a tenth of a second.
+/// Whether the calls of this thread are to end.
+pub(super) fn is_cancelled() -> bool {
+    IS_CANCELLED.with_borrow(|flag| flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)))
+}
+
+/// Makes calls that end when the flag is set: within a tenth of a second, unless they wait for a connection.
 pub(crate) fn cancellable<T>(is_cancelled: &Arc<AtomicBool>, calls: impl FnOnce() -> T) -> T {
     let before = IS_CANCELLED.replace(Some(Arc::clone(is_cancelled)));
     let result = calls();
@@ -139,9 +144,7 @@ impl<T: Transport> Transport for StallTimeoutTransport<T> {
         loop {
             // What lies unread makes the end of the connection a reset, and the peer stops at once. Were it read, the
             // peer would wait for room that nobody makes any more.
-            let is_cancelled =
-                IS_CANCELLED.with_borrow(|flag| flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)));
-            if is_cancelled || self.is_over.load(Ordering::Relaxed) {
+            if is_cancelled() || self.is_over.load(Ordering::Relaxed) {
                 return Err(io::Error::from(ErrorKind::ConnectionAborted).into());
             }
             let mut call = Call::current();

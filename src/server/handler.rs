@@ -201,9 +201,12 @@ impl Handler {
 
     /// Answers with the digest of a part, and with what the file is now; with HTTP 503 where too many are asked for.
     fn digest(&self, name: &[u8], part: Part, caller: &str) -> Result<Answer, String> {
-        let Some(_permit) = self.digests.acquire_within(self.digest_wait, MAX_WAITING_DIGESTS) else {
+        // The question what a file is now costs nothing.
+        let acquire = || self.digests.acquire_within(self.digest_wait, MAX_WAITING_DIGESTS);
+        let permit = (part.length > 0).then(acquire);
+        if matches!(permit, Some(None)) {
             return Ok(Answer { status: BUSY_STATUS, ..Answer::document(BUSY_TEXT.into()) });
-        };
+        }
         let (name, mut file) = self.open(name, Some(part), caller)?;
         let digest = digest::sha256(&mut file, part.length)
             .and_then(|sha256| Ok(Digest { sha256, version: file.version(), size: file.size(), age: file.age()? }));

@@ -86,7 +86,7 @@ impl SharedFile {
         Ok(Self { file, snapshot, part: Part { offset: 0, length: snapshot.size }, remaining: snapshot.size })
     }
 
-    /// Chooses a part, which is cut at the end of the file. Fails if it begins behind that.
+    /// Chooses a part, which is cut at the end of the file. Fails if it begins after that.
     pub(crate) fn select(&mut self, part: Part) -> io::Result<()> {
         let rest = self.snapshot.size.checked_sub(part.offset);
         let rest = rest.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the file is shorter than that"))?;

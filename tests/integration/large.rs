@@ -249,6 +249,39 @@ fn a_partial_file_is_kept_when_it_cannot_be_compared() {
 }
 
 #[test]
+fn who_agrees_and_then_breaks_off_does_not_keep_others_from_giving_the_file() {
+    let dir = Dir::with([("film", &*vec![b'x'; 16 * MIB])]);
+    let whole = hold(&dir, wire(32));
+    let (here, _) = killed(&whole);
+    let breaking = hold(&dir, Wire { cut: Some(500_000), ..Wire::default() });
+    // It knows no parts, so it cannot say whether it has what is here.
+    let plain = FakePeer::new().file("film", Reply::content(vec![b'x'; 16 * MIB]));
+    let list = [plain.url().to_owned(), breaking.url.clone()];
+    let plain = plain.on_peers(Reply::peers(list)).start();
+    download(&here, plain.url()).run().ends(0, &["film"], &[]);
+    here.assert_same_files(&dir);
+    assert!(plain.fetched().len() <= 3, "{:?}", plain.fetched());
+}
+
+#[test]
+fn the_beginning_of_a_block_is_not_fetched_again() {
+    let dir = Dir::with([("film", &*content(16 * MIB, 0))]);
+    let holder = hold(&dir, Wire { cut: Some(3 * MIB), ..Wire::default() });
+    let here = Dir::new();
+    let run = download(&here, &holder.url).start();
+    let partial = wait_for_blocks(here.path(), 2 * MIB);
+    let file = OpenOptions::new().write(true).open(&partial).unwrap();
+    eventually("the second between two attempts", PATIENCE, || file.try_lock().ok());
+    run.signal(Signal::KILL);
+    run.finish();
+    file.unlock().unwrap();
+    let run = download(&here, &holder.url).options(["-v"]).run().ends(0, &["film"], &["going on with 'film'"]);
+    let first = run.stderr.lines().find(|line| line.contains("going on with 'film'")).unwrap();
+    assert!(first.contains(": 2.9") || first.contains(": 3.00 MiB"), "{run}");
+    here.assert_same_files(&dir);
+}
+
+#[test]
 fn what_another_writes_to_a_partial_file_between_two_attempts_is_seen() {
     let dir = Dir::with([("film", &*content(32 * MIB, 0))]);
     let holder = hold(&dir, Wire { cut: Some(20 * MIB), ..Wire::default() });

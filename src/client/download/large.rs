@@ -7,7 +7,7 @@ use std::{
     io::{self, Write},
     sync::{Arc, atomic::Ordering},
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -31,8 +31,8 @@ use crate::{
 /// How many digests one peer is asked for at once.
 pub(super) const DIGESTS_PER_PEER: usize = 2;
 
-/// How often a digest is asked for of a peer that is busy, and how long that is waited for each time.
-const BUSY_TRIES: usize = 20;
+/// How long a peer that is busy is asked for a digest again and again, and after which pause each time.
+const BUSY_TIME: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
 /// The question what a file is now.
@@ -40,7 +40,7 @@ pub(super) const NOTHING: Part = Part { offset: 0, length: 0 };
 
 impl<'a> Downloads<'a> {
     /// Downloads one file, from the peer of the task, or on from what is there from another, which is then that of the
-    /// task: what came, and how many bytes the file has. After a failure what is worth it is kept.
+    /// task: what came, and how many bytes came in this run. After a failure what is worth it is kept.
     pub(super) fn download(&self, task: &mut Task) -> Result<(SpooledDownload<'a>, u64), CallError> {
         let progress = self.progress().file(&task.file_name);
         let mut file = SpooledDownload::new(self.run.dir, task.clone(), progress, &self.files);
@@ -54,9 +54,10 @@ impl<'a> Downloads<'a> {
         task.clone_from(&file.task);
         match result {
             Ok(bytes) => {
-                lock(&self.kept).remove(&task.name_id);
+                self.discard_kept(task);
                 log::debug!("fetched '{}' from {}: {}", task.file_name, self.run.peers[task.peer], format::size(bytes));
-                Ok((file, bytes))
+                let came = bytes.saturating_sub(file.here);
+                Ok((file, came))
             }
             Err(CallError::Local(error)) if is_want_of_room(&error) => {
                 lock(&self.kept).remove(&task.name_id);
@@ -126,8 +127,13 @@ impl<'a> Downloads<'a> {
                 (Some(StreamEnd::Changed), _) => return Ok(false),
                 (Some(StreamEnd::Met), _) => {}
                 (None, Ok(bytes)) if bytes == part.length => {}
-                (None, Ok(_)) => return Err(CallError::Malformed("a part is too short".to_owned())),
                 (None, Err(_)) if is_over.load(Ordering::Relaxed) => {}
+                (None, Ok(_) | Err(CallError::Fault(_)))
+                    if self.digest(&large.task, NOTHING)?.version != large.version =>
+                {
+                    return Ok(false);
+                }
+                (None, Ok(_)) => return Err(CallError::Malformed("a part is too short".to_owned())),
                 (None, Err(failure)) => return Err(failure),
             }
         }
@@ -141,9 +147,9 @@ impl<'a> Downloads<'a> {
 
     /// A block of a file to help with, from the least busy of those who have it.
     fn find_help(&self, queue: &mut DownloadQueue, file: &Arc<LargeFile>) -> Option<Help> {
-        let peer = queue.least_busy_holder(&file.task, |peer| file.is_excluded(peer))?;
-        let help = self.files.claim(file, peer)?;
-        queue.begin_call(peer);
+        let peers = queue.holders_by_calls(&file.task, |peer| file.is_excluded(peer));
+        let help = peers.into_iter().find_map(|peer| self.files.claim(file, peer))?;
+        queue.begin_call(help.claim.peer);
         Some(help)
     }
 
@@ -151,17 +157,23 @@ impl<'a> Downloads<'a> {
     pub(super) fn fetch_block(&self, help: Help) -> Option<(Help, BlockSink)> {
         let (file, is_over, number) = (Arc::clone(&help.file), Arc::clone(&help.claim.is_over), help.claim.peer);
         let (name, peer) = (&file.task.file_name, &self.run.peers[number]);
-        let mut block = BlockSink { content: Vec::new(), most: help.part.length, is_too_long: false };
+        let capacity = usize::try_from(help.part.length).expect("a block is small");
+        let mut block = BlockSink { content: Vec::with_capacity(capacity), most: help.part.length, is_too_long: false };
         let result = cancellable(&is_over, || self.run.client.download(peer, name, Some(help.part), &mut block));
         let is_cancelled = || is_over.load(Ordering::Relaxed) || self.run.interruption.has_come();
-        self.change(|queue| queue.end_call(number, result.as_ref().err().filter(|_| !is_cancelled())));
+        if is_cancelled() {
+            self.change(|queue| queue.cancel_call(number));
+            if block.content.is_empty() {
+                file.exclude(number);
+            }
+            return None;
+        }
+        self.change(|queue| queue.end_call(number, result.as_ref().err()));
         if let Err(failure) = result
             && !block.is_too_long
         {
-            if !is_cancelled() {
-                log::debug!("could not fetch a part of '{name}' from {peer}: {failure}");
-                file.exclude(number);
-            }
+            log::debug!("could not fetch a part of '{name}' from {peer}: {failure}");
+            file.exclude(number);
             return None;
         }
         Some((help, block))
@@ -193,14 +205,13 @@ impl<'a> Downloads<'a> {
     /// Asks a peer for a digest, again and again while it is busy.
     pub(super) fn digest(&self, holder: &Task, part: Part) -> Result<Digest, CallError> {
         let _permit = self.digests[holder.peer].acquire();
-        let ask = || self.run.client.digest(&self.run.peers[holder.peer], &holder.file_name, part);
-        for _ in 1..BUSY_TRIES {
-            match ask() {
-                Err(CallError::Status(503)) => thread::sleep(BUSY_PAUSE),
+        let begun = Instant::now();
+        loop {
+            match self.run.client.digest(&self.run.peers[holder.peer], &holder.file_name, part) {
+                Err(CallError::Status(503)) if begun.elapsed() < BUSY_TIME => thread::sleep(BUSY_PAUSE),
                 answer => return answer,
             }
         }
-        ask()
     }
 
     /// Fails when the run is to end.

@@ -26,17 +26,20 @@ use crate::{
     protocol::{MAX_DIGEST_BYTES, Part},
 };
 
+/// How many holders are asked at most whether they have what is here of a file.
+const MAX_COMPARED: usize = 8;
+
 /// How many blocks one digest is of at most.
 const BLOCKS_PER_DIGEST: usize = (MAX_DIGEST_BYTES / BLOCK_BYTES) as usize;
 
 /// A partial file that was kept in this run.
 pub(super) struct Kept {
     name: FileName,
-    /// How many bytes of it are good, and the most that there have been.
+    /// How many bytes of it are good, none if it is there no more; and the most that there have been.
     bytes: u64,
     most: u64,
     /// What of it one peer sent, or another in its place.
-    verified: Option<Verified>,
+    verified: Option<Arc<Verified>>,
 }
 
 /// What of a partial file is one state of the file at one peer.
@@ -54,45 +57,56 @@ impl Downloads<'_> {
     /// Keeps what came of a file. If that is more than ever before, the name may fail as often as a new one.
     pub(super) fn keep(&self, file: SpooledDownload) {
         let task = file.task.clone();
-        let mut bytes = file.position();
+        let position = file.position();
+        let Some(large) = file.large().cloned() else {
+            return self.keep_untouched(file);
+        };
+        self.files.remove(&large);
+        let blocks = large.blocks(Blocks::only_done);
+        let is_within = blocks.len() as u64 > position / BLOCK_BYTES
+            && !blocks.is_done(usize::try_from(position / BLOCK_BYTES).expect("there are at most 2^20 blocks"));
+        let mut bytes = blocks.done_bytes() + if is_within { position % BLOCK_BYTES } else { 0 };
         let mut verified = None;
-        if let Some(large) = file.large().cloned() {
-            self.files.remove(&large);
-            let (position, blocks) = (file.position(), large.blocks(Blocks::only_done));
-            let is_within = blocks.len() as u64 > position / BLOCK_BYTES
-                && !blocks.is_done(usize::try_from(position / BLOCK_BYTES).expect("there are at most 2^20 blocks"));
-            bytes = blocks.done_bytes() + if is_within { position % BLOCK_BYTES } else { 0 };
-            let fingerprint = file.partial().and_then(|partial| partial.fingerprint().ok());
-            let version = large.version.clone();
+        let partial = file.into_resumable(bytes).filter(|_| bytes >= MIN_RESUMABLE);
+        if let Some(partial) = partial {
+            let (peer, version) = (task.peer, large.version.clone());
+            let fingerprint = partial.fingerprint().ok();
             verified =
-                fingerprint.map(|fingerprint| Verified { peer: task.peer, version, blocks, position, fingerprint });
-        }
-        let partial = file.into_resumable().filter(|_| bytes >= MIN_RESUMABLE);
-        if !partial.is_some_and(|partial| self.run.dir.keep(&task.file_name, partial)) {
-            lock(&self.kept).remove(&task.name_id);
-            return;
+                fingerprint.map(|fingerprint| Arc::new(Verified { peer, version, blocks, position, fingerprint }));
+            bytes *= u64::from(self.run.dir.keep(&task.file_name, partial));
         }
         let mut kept = lock(&self.kept);
         let before = kept.get(&task.name_id).map_or(0, |kept| kept.most);
-        let is_progress = bytes >= before + MIN_RESUMABLE;
-        let most = before.max(bytes);
-        kept.insert(task.name_id, Kept { name: task.file_name, bytes, most, verified });
+        kept.insert(task.name_id, Kept { name: task.file_name, bytes, most: before.max(bytes), verified });
         drop(kept);
-        if is_progress {
-            lock(&self.queue).has_progressed(task.name_id);
+        if bytes >= before + MIN_RESUMABLE {
+            lock(&self.queue).reset_retries(task.name_id);
+        }
+    }
+
+    /// Keeps a partial file as it was found; what began without blocks nobody could compare, and it is removed.
+    fn keep_untouched(&self, file: SpooledDownload) {
+        let (task, bytes, is_untouched) = (file.task.clone(), file.position(), file.is_untouched());
+        let partial = file.into_resumable(0).filter(|_| is_untouched);
+        let is_kept = partial.is_some_and(|partial| self.run.dir.keep(&task.file_name, partial));
+        let mut kept = lock(&self.kept);
+        let new = || Kept { name: task.file_name, bytes, most: bytes, verified: None };
+        if is_kept {
+            kept.entry(task.name_id).or_insert_with(new);
+        } else if let Some(kept) = kept.get_mut(&task.name_id) {
+            kept.bytes = 0;
         }
     }
 
     /// Removes what was kept of a file that is not needed any more.
     pub(super) fn discard_kept(&self, task: &Task) {
-        if lock(&self.kept).remove(&task.name_id).is_some() {
-            drop(self.run.dir.reopen(&task.file_name));
-        }
+        lock(&self.kept).remove(&task.name_id);
+        drop(self.run.dir.reopen(&task.file_name));
     }
 
     /// Says what was kept, when no job works any more.
     pub(super) fn report_kept(&self) {
-        for Kept { name, bytes, .. } in lock(&self.kept).values() {
+        for Kept { name, bytes, .. } in lock(&self.kept).values().filter(|kept| kept.bytes > 0) {
             log::info!("kept {} of '{name}' to resume within {DAYS_KEPT} days", format::size(*bytes));
         }
     }
@@ -100,35 +114,36 @@ impl Downloads<'_> {
     /// Goes on with a partial file, at the first peer whose file agrees with it, or begins anew; its size.
     pub(super) fn resume(&self, file: &mut SpooledDownload) -> Result<u64, CallError> {
         let others = lock(&self.queue).holders(&file.task);
-        let verified = lock(&self.kept).get_mut(&file.task.name_id).and_then(|kept| kept.verified.take());
+        let verified = lock(&self.kept).get(&file.task.name_id).and_then(|kept| kept.verified.clone());
         let fingerprint = file.partial().and_then(|partial| partial.fingerprint().ok());
         let verified = verified.filter(|verified| Some(verified.fingerprint) == fingerprint);
         let asked = file.task.clone();
-        let mut own_failure = None;
-        for holder in [vec![asked.clone()], others].concat() {
+        let (mut own_failure, mut may_agree_later) = (None, false);
+        for holder in [vec![asked.clone()], others].concat().into_iter().take(MAX_COMPARED) {
             self.check_going()?;
-            let trusted = verified.as_ref().filter(|verified| verified.peer == holder.peer);
+            let trusted = verified.as_deref().filter(|verified| verified.peer == holder.peer);
             match self.adopt(file, &holder, trusted, true) {
-                Ok(true) => {
-                    lock(&self.queue).move_call(&asked, &holder);
-                    return self.finish(file);
-                }
+                Ok(true) => return self.finish(file),
                 Ok(false) => {}
                 Err(CallError::Local(error)) => return Err(CallError::Local(error)),
                 Err(failure) => {
                     let peer = &self.run.peers[holder.peer];
                     log::debug!("could not compare what is here of '{}' with {peer}: {failure}", holder.file_name);
                     let is_answer = matches!(failure, CallError::Fault(_) | CallError::Malformed(_));
+                    may_agree_later |= !is_answer;
                     own_failure = own_failure.or(Some(failure).filter(|_| holder == asked && !is_answer));
                 }
             }
         }
         self.check_going()?;
         if let Some(failure) = own_failure {
-            // It stays as it is: this peer may agree with it later, and could not send the file now either.
+            // It stays as it is, for this peer could not send the file now either.
             return Err(failure);
         }
-        log::debug!("what is here of '{}' is what nobody has who can tell; it begins anew", asked.file_name);
+        log::debug!("beginning '{}' anew: nobody who can tell has what is here of it", asked.file_name);
+        if may_agree_later && let Some(partial) = file.take_partial() {
+            self.run.dir.keep(&asked.file_name, partial);
+        }
         file.restart().map_err(CallError::Local)?;
         self.download_whole(file)
     }
@@ -142,6 +157,8 @@ impl Downloads<'_> {
         trusted: Option<&Verified>,
         must_agree: bool,
     ) -> Result<bool, CallError> {
+        // What others helped with was another state.
+        file.close();
         let now = self.digest(holder, NOTHING)?;
         if !(MIN_RESUMABLE..=blocks::MAX_BYTES).contains(&now.size) {
             return Ok(false);
@@ -154,10 +171,11 @@ impl Downloads<'_> {
         } else {
             let data = file.partial().map(PartialFile::data).unwrap_or_default();
             let runs = data.iter().filter_map(|range| whole_blocks(range, now.size)).collect::<Vec<_>>();
-            match runs.first() {
-                Some(first) if self.agrees(file, holder, &now.version, blocks.part(first.start, 1))? => {}
-                _ if must_agree => return Ok(false),
-                _ => {}
+            if let Some(first) = runs.first()
+                && !self.agrees(file, holder, &now.version, blocks.part(first.start, 1))?
+                && must_agree
+            {
+                return Ok(false);
             }
             for run in runs {
                 for first in run.clone().step_by(BLOCKS_PER_DIGEST) {
@@ -165,17 +183,33 @@ impl Downloads<'_> {
                     self.find_agreeing(file, holder, &now.version, first..end, &mut blocks)?;
                 }
             }
+            // The beginning of a block, where a stream was cut.
+            if let Some(Part { offset, length }) = blocks.first_free() {
+                let end = data.iter().find(|range| range.contains(&offset)).map_or(offset, |range| range.end);
+                let begun = Part { offset, length: length.min(end - offset).min(BLOCK_BYTES) };
+                if begun.length >= MIN_RESUMABLE && self.agrees(file, holder, &now.version, begun)? {
+                    position = offset + begun.length;
+                }
+            }
+            if must_agree && position == 0 && blocks.done_bytes() == 0 {
+                return Ok(false);
+            }
         }
         if let Some(partial) = file.partial() {
             partial.file().set_len(now.size).map_err(CallError::Local)?;
         }
+        lock(&self.queue).move_call(&file.task, holder);
         file.task = holder.clone();
         file.expect(now.size);
         if let Some(time) = SystemTime::now().checked_sub(Duration::from_secs(now.age)) {
             file.set_modified(time);
         }
         file.seek(position, &Arc::default());
-        let there = format::size(blocks.done_bytes());
+        let begun = position.saturating_sub(blocks.first_free().map_or(0, |part| part.offset));
+        let there = format::size(blocks.done_bytes() + if begun < BLOCK_BYTES { begun } else { 0 });
+        if trusted.is_none() {
+            file.here = blocks.done_bytes();
+        }
         log::debug!("going on with '{}' from {}: {there} are here", holder.file_name, self.run.peers[holder.peer]);
         file.set_blocks(&now.version, blocks).map_err(CallError::Local)?;
         Ok(true)
@@ -193,6 +227,7 @@ impl Downloads<'_> {
         self.check_going()?;
         if self.agrees(file, holder, version, blocks.part(run.start, run.len()))? {
             blocks.set_done(run.start, run.len());
+            file.show(blocks.done_bytes());
         } else if run.len() > 1 {
             let middle = run.start + run.len() / 2;
             self.find_agreeing(file, holder, version, run.start..middle, blocks)?;

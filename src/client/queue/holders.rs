@@ -13,41 +13,48 @@ impl DownloadQueue {
             .sources(task.name_id)
             .filter(|source| *source != task.source && self.standings[*source] != Standing::Failed)
             .map(|source| Task { source, peer: self.index.peer_of(source), ..task.clone() })
-            .filter(|holder| self.peers[holder.peer].knows_parts)
+            .filter(|holder| self.peers[holder.peer].knows_parts && self.peers[holder.peer].doubt < MAX_DOUBT)
             .collect();
         holders.sort_unstable_by_key(|holder| holder.peer);
         holders
     }
 
-    /// The least busy of all peers that have the file and are not excluded.
-    pub(in crate::client) fn least_busy_holder(
-        &self,
-        task: &Task,
-        is_excluded: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
+    /// The peers that have the file, may be called and are not excluded, the least busy first.
+    pub(in crate::client) fn holders_by_calls(&self, task: &Task, is_excluded: impl Fn(usize) -> bool) -> Vec<usize> {
         if self.states.len() > MAX_NAMES_WITH_HELP {
-            return None;
+            return Vec::new();
         }
         let may_help = |peer: &usize| {
             let found = &self.peers[*peer];
             found.calls < MAX_CALLS_PER_PEER && found.doubt < MAX_DOUBT && !is_excluded(*peer)
         };
         let others = self.holders(task).into_iter().map(|holder| holder.peer);
-        others.chain([task.peer]).filter(may_help).min_by_key(|peer| self.peers[*peer].calls)
+        let mut peers: Vec<usize> = others.chain([task.peer]).filter(may_help).collect();
+        peers.sort_by_key(|peer| self.peers[*peer].calls);
+        peers
     }
 
     pub(in crate::client) fn begin_call(&mut self, peer: usize) {
         self.peers[peer].calls += 1;
     }
 
-    /// Counts a call for the peer that it goes to in the end.
+    /// Ends a call that was cancelled, which tells nothing of the peer.
+    pub(in crate::client) fn cancel_call(&mut self, peer: usize) {
+        self.peers[peer].calls -= 1;
+    }
+
+    /// Counts a call for the peer that it goes to in the end. The other is asked again only after a while, like one whose
+    /// connection broke.
     pub(in crate::client) fn move_call(&mut self, from: &Task, to: &Task) {
         self.peers[from.peer].calls -= 1;
         self.peers[to.peer].calls += 1;
+        if from.source != to.source {
+            self.standings[from.source] = Standing::Broken;
+        }
     }
 
-    /// Lets a name of which more has come than ever fail as often as a new one.
-    pub(in crate::client) fn has_progressed(&mut self, name: usize) {
+    /// Lets a name fail as often as a new one, when more of it has come than ever.
+    pub(in crate::client) fn reset_retries(&mut self, name: usize) {
         self.states[name].retries = 0;
     }
 }
