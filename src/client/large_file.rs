@@ -176,6 +176,12 @@ impl LargeFile {
         state.is_closed = true;
     }
 
+    /// Ends the main stream, too: its peer has another state of the file by now, so it could not be completed.
+    pub(super) fn interrupt(&self) {
+        self.close();
+        lock(&self.state).main.iter().for_each(|main| main.store(true, Ordering::Relaxed));
+    }
+
     /// Begins the main stream, which claims what it brings with this flag.
     pub(super) fn begin_stream(&self, is_over: &Arc<AtomicBool>) {
         lock(&self.state).main = Some(Arc::clone(is_over));

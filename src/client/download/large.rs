@@ -184,7 +184,7 @@ impl<'a> Downloads<'a> {
         let (file, is_over, number) = (Arc::clone(&help.file), Arc::clone(&help.claim.is_over), help.claim.peer);
         let (name, peer) = (&file.task.file_name, &self.run.peers[number]);
         match cancellable(&is_over, || self.digest(&file.task, help.part)) {
-            Ok(theirs) if theirs.version != file.version => file.close(),
+            Ok(theirs) if theirs.version != file.version => file.interrupt(),
             Ok(theirs) if block.content.len() as u64 == help.part.length && block.sha256() == theirs.sha256 => {
                 help.finish(&block.content);
             }
