@@ -185,10 +185,10 @@ impl<'a> Downloads<'a> {
             let tasks = match work {
                 Work::Download(tasks) => tasks,
                 Work::Help(help) => {
-                    if let Some((help, block)) = self.fetch_block(help) {
+                    if let Some(help) = self.fetch_block(help) {
                         // Meanwhile the next is fetched. Where no thread is to be had, the block is fetched again.
                         let thread = thread::Builder::new().name("check".to_owned());
-                        let _ = thread.spawn_scoped(scope, move || self.check_block(help, &block));
+                        let _ = thread.spawn_scoped(scope, move || self.check_block(help));
                     }
                     continue;
                 }

@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io,
+    io, mem,
     os::unix::fs::FileExt,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -46,6 +46,8 @@ pub(super) struct LargeFiles {
     files: Mutex<Vec<Arc<LargeFile>>>,
     /// How many more blocks may be fetched.
     blocks_left: AtomicUsize,
+    /// The memory of blocks that were fetched: an allocator would keep as much for each thread.
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A large file under way.
@@ -82,13 +84,15 @@ pub(super) struct Help {
     pub(super) file: Arc<LargeFile>,
     pub(super) claim: Claim,
     pub(super) part: Part,
+    /// What came of it.
+    pub(super) content: Vec<u8>,
 }
 
 impl LargeFiles {
     /// None yet; this many jobs will fetch them.
     pub(super) fn new(jobs: usize) -> Self {
         let most = (jobs - 1 + BLOCKS_TO_CHECK).min(MAX_BLOCKS);
-        Self { files: Mutex::default(), blocks_left: AtomicUsize::new(most) }
+        Self { files: Mutex::default(), blocks_left: AtomicUsize::new(most), buffers: Mutex::default() }
     }
 
     /// Adds a file whose transfer began then, with blocks of which some may be done.
@@ -136,7 +140,9 @@ impl LargeFiles {
         state.is_shared = true;
         self.blocks_left.fetch_sub(1, Ordering::Relaxed);
         let part = state.blocks.part(claim.block, 1);
-        Some(Help { files: Arc::clone(self), file: Arc::clone(file), claim, part })
+        let new = || Vec::with_capacity(usize::try_from(BLOCK_BYTES).expect("a block is small"));
+        let content = lock(&self.buffers).pop().unwrap_or_else(new);
+        Some(Help { files: Arc::clone(self), file: Arc::clone(file), claim, part, content })
     }
 }
 
@@ -252,21 +258,21 @@ impl LargeFile {
 
 impl Help {
     /// Writes the block, which the reference has too.
-    pub(super) fn finish(self, content: &[u8]) {
+    pub(super) fn finish(self) {
         let mut state = lock(&self.file.state);
         if state.is_closed || state.blocks.is_done(self.claim.block) {
             return;
         }
         // Under the lock, so that nothing is written when the file is closed.
-        if let Err(error) = self.file.file.write_all_at(content, self.part.offset) {
+        if let Err(error) = self.file.file.write_all_at(&self.content, self.part.offset) {
             state.failure = Some(error);
             state.is_closed = true;
             return;
         }
-        state.came += content.len() as u64;
+        state.came += self.content.len() as u64;
         state.blocks.finish(self.claim.block, &self.claim.is_over, Instant::now());
         drop(state);
-        self.file.progress.advance(content.len());
+        self.file.progress.advance(self.content.len());
     }
 }
 
@@ -274,6 +280,8 @@ impl Drop for Help {
     fn drop(&mut self) {
         lock(&self.file.state).blocks.release(&self.claim.is_over);
         self.file.changed.notify_all();
+        self.content.clear();
+        lock(&self.files.buffers).push(mem::take(&mut self.content));
         self.files.blocks_left.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -303,9 +311,10 @@ mod tests {
         let bytes = vec![1; 2 << 20];
         let write = |offset| large.write(&bytes, offset, &main).unwrap();
         assert_eq!((write(0), write(2 << 20)), (2 << 20, 2 << 20));
-        let help = files.claim(&large, 1).unwrap();
+        let mut help = files.claim(&large, 1).unwrap();
         assert_eq!((help.claim.block, write(2 * BLOCK_BYTES)), (2, 0), "another has it");
-        help.finish(b"other");
+        help.content.extend_from_slice(b"other");
+        help.finish();
         let help = files.claim(&large, 1).unwrap();
         assert_eq!((help.claim.block, write(BLOCK_BYTES)), (1, 0), "another has it");
         drop(help);
@@ -328,10 +337,11 @@ mod tests {
     #[test]
     fn who_helps_with_a_file_that_is_closed_writes_nothing() {
         let (files, large, file) = file_of(2 * BLOCK_BYTES);
-        let help = files.claim(&large, 1).unwrap();
+        let mut help = files.claim(&large, 1).unwrap();
         files.remove(&large);
         assert!(help.claim.is_over.load(Ordering::Relaxed) && files.claim(&large, 1).is_none() && files.is_empty());
-        help.finish(b"late");
+        help.content.extend_from_slice(b"late");
+        help.finish();
         assert_eq!(file.metadata().unwrap().len(), 0);
     }
 

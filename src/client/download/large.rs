@@ -154,39 +154,40 @@ impl<'a> Downloads<'a> {
     }
 
     /// Fetches a block.
-    pub(super) fn fetch_block(&self, help: Help) -> Option<(Help, BlockSink)> {
+    pub(super) fn fetch_block(&self, mut help: Help) -> Option<Help> {
         let (file, is_over, number) = (Arc::clone(&help.file), Arc::clone(&help.claim.is_over), help.claim.peer);
         let (name, peer) = (&file.task.file_name, &self.run.peers[number]);
-        let capacity = usize::try_from(help.part.length).expect("a block is small");
-        let mut block = BlockSink { content: Vec::with_capacity(capacity), most: help.part.length, is_too_long: false };
-        let result = cancellable(&is_over, || self.run.client.download(peer, name, Some(help.part), &mut block));
+        let part = help.part;
+        let mut block = BlockSink { content: &mut help.content, most: part.length, is_too_long: false };
+        let result = cancellable(&is_over, || self.run.client.download(peer, name, Some(part), &mut block));
+        let is_too_long = block.is_too_long;
         let is_cancelled = || is_over.load(Ordering::Relaxed) || self.run.interruption.has_come();
         if is_cancelled() {
             self.change(|queue| queue.cancel_call(number));
-            if block.content.is_empty() {
+            if help.content.is_empty() {
                 file.exclude(number);
             }
             return None;
         }
         self.change(|queue| queue.end_call(number, result.as_ref().err()));
         if let Err(failure) = result
-            && !block.is_too_long
+            && !is_too_long
         {
             log::debug!("could not fetch a part of '{name}' from {peer}: {failure}");
             file.exclude(number);
             return None;
         }
-        Some((help, block))
+        Some(help)
     }
 
     /// Writes a block if the reference has the same, else asks its peer for no more.
-    pub(super) fn check_block(&self, help: Help, block: &BlockSink) {
+    pub(super) fn check_block(&self, help: Help) {
         let (file, is_over, number) = (Arc::clone(&help.file), Arc::clone(&help.claim.is_over), help.claim.peer);
         let (name, peer) = (&file.task.file_name, &self.run.peers[number]);
         match cancellable(&is_over, || self.digest(&file.task, help.part)) {
             Ok(theirs) if theirs.version != file.version => file.interrupt(),
-            Ok(theirs) if block.content.len() as u64 == help.part.length && block.sha256() == theirs.sha256 => {
-                help.finish(&block.content);
+            Ok(theirs) if help.content.len() as u64 == help.part.length && sha256(&help.content) == theirs.sha256 => {
+                help.finish();
             }
             Ok(_) => {
                 if file.exclude(number) {
@@ -223,21 +224,19 @@ impl<'a> Downloads<'a> {
     }
 }
 
-/// A block in memory.
-pub(super) struct BlockSink {
-    content: Vec<u8>,
+fn sha256(content: &[u8]) -> String {
+    digest::sha256(content, u64::MAX).expect("bytes in memory can be read")
+}
+
+/// Takes a block into memory.
+struct BlockSink<'a> {
+    content: &'a mut Vec<u8>,
     /// The most bytes that it may have.
     most: u64,
     is_too_long: bool,
 }
 
-impl BlockSink {
-    fn sha256(&self) -> String {
-        digest::sha256(&*self.content, u64::MAX).expect("bytes in memory can be read")
-    }
-}
-
-impl Write for BlockSink {
+impl Write for BlockSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.is_too_long = (self.content.len() + bytes.len()) as u64 > self.most;
         if self.is_too_long {
@@ -252,7 +251,7 @@ impl Write for BlockSink {
     }
 }
 
-impl DownloadSink for BlockSink {
+impl DownloadSink for BlockSink<'_> {
     fn expect(&mut self, _: u64) {}
 
     fn set_modified(&mut self, _: SystemTime) {}
