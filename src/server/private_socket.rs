@@ -39,7 +39,7 @@ const MIN_STALE_AGE: Duration = Duration::from_secs(60);
 const MAX_PATH_BYTES: usize = 100;
 
 /// How often a private socket is tried for which a cleaner of temporary files was too quick.
-const SOCKET_ATTEMPTS: usize = 10;
+const SOCKET_ATTEMPTS: usize = 100;
 
 /// A directory that only this user may enter, for one socket. Removed with it when this is dropped.
 pub(super) struct PrivateDir(PathBuf);

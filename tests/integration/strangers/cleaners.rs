@@ -50,6 +50,15 @@ fn call_from_everywhere(url: &str) {
     });
 }
 
+/// Says that the calls are over when it is dropped, by a failure too: else the cleaner would go on for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Empties the temporary directory until calls have been made in several waves, each of which opens backends anew.
 #[test]
 fn private_sockets_that_are_taken_away_cost_nothing() {
@@ -67,12 +76,13 @@ fn private_sockets_that_are_taken_away_cost_nothing() {
                 }
                 (removals, found)
             });
+            let over = Over(&calls_are_over);
             call_from_everywhere(url);
             for _ in 1..full_or(5, 1) {
                 thread::sleep(BACKENDS_GONE);
                 call_from_everywhere(url);
             }
-            calls_are_over.store(true, Ordering::Relaxed);
+            drop(over);
             cleaner.join().unwrap()
         })
     });
