@@ -51,10 +51,9 @@ pub(crate) enum Op {
     List(String),
     /// Op 1 with an array of one regular expression: list the files in whose names it is found, with sizes and ages.
     Index(String),
-    /// Op 2, and as in the original every other number: send the content of this file.
-    Fetch(Vec<u8>),
-    /// Op 2 with an array of a name, an offset and a length: send this part of the content of this file.
-    FetchPart(Vec<u8>, Part),
+    /// Op 2, and as in the original every other number: send the content of this file. With an array of a name, an offset
+    /// and a length: send this part of it.
+    Fetch(Vec<u8>, Option<Part>),
     /// Op 3 with the same array: send a digest of this part, of at most [`MAX_DIGEST_BYTES`], and what the file is now.
     Digest(Vec<u8>, Part),
     /// Op 4 with an array of at most [`MAX_PACK_NAMES`] names: send the content of these files in one answer.
@@ -108,8 +107,8 @@ pub(crate) fn write_call(proof: &str, op: &Op) -> Vec<u8> {
         Op::ExchangePeers(urls) => (0, Value::Array(urls.iter().map(|url| Value::from(&**url)).collect())),
         Op::List(pattern) => (1, Value::from(&**pattern)),
         Op::Index(pattern) => (1, Value::Array(vec![Value::from(&**pattern)])),
-        Op::Fetch(name) => (2, Value::String(name.clone())),
-        Op::FetchPart(name, part) => (2, part_value(name, *part)),
+        Op::Fetch(name, None) => (2, Value::String(name.clone())),
+        Op::Fetch(name, Some(part)) => (2, part_value(name, *part)),
         Op::Digest(name, part) => (3, part_value(name, *part)),
         Op::Pack(names) => (4, Value::Array(names.iter().cloned().map(Value::String).collect())),
     };
@@ -148,7 +147,7 @@ fn parse(op: i32, arg: Value) -> Result<Op, Rejection> {
             _ => Err(Rejection::UnknownForm("op 1 takes an array of one string, a regular expression".to_owned())),
         },
         (1, _) => Err(fault("op 1 takes a string, a regular expression")),
-        (2, Value::Array(part)) => parse_part(part).map(|(name, part)| Op::FetchPart(name, part)),
+        (2, Value::Array(part)) => parse_part(part).map(|(name, part)| Op::Fetch(name, Some(part))),
         (3, Value::Array(part)) => match parse_part(part)? {
             (_, part) if part.length > MAX_DIGEST_BYTES => {
                 Err(Rejection::Fault(format!("op 3 takes parts of at most {MAX_DIGEST_BYTES} bytes")))
@@ -159,7 +158,7 @@ fn parse(op: i32, arg: Value) -> Result<Op, Rejection> {
             Err(Rejection::Fault(format!("op 4 takes at most {MAX_PACK_NAMES} names")))
         }
         (4, Value::Array(names)) => names.into_iter().map(parse_name).collect::<Result<_, _>>().map(Op::Pack),
-        (_, Value::String(name)) => Ok(Op::Fetch(name)),
+        (_, Value::String(name)) => Ok(Op::Fetch(name, None)),
         (_, Value::Array(_)) => Err(Rejection::UnknownForm("this op takes no array".to_owned())),
         (_, _) => Err(fault("op 2 takes a string, a file name")),
     }
@@ -353,7 +352,8 @@ mod tests {
             Op::Index("a b".to_owned()),
             Op::Pack(vec![]),
             Op::Pack(vec![b"\xe9 ".to_vec(), b"b".to_vec()]),
-            Op::FetchPart(b"a b".to_vec(), part),
+            Op::Fetch(b"a b".to_vec(), None),
+            Op::Fetch(b"a b".to_vec(), Some(part)),
             Op::Digest(b"\xe9".to_vec(), part),
         ] {
             assert_eq!(read_call(&write_call("proof", &op), |proof| proof == "proof").unwrap(), op);
@@ -382,7 +382,7 @@ mod tests {
         for arg in [array(&vec!["a"; MAX_PACK_NAMES + 1]), Value::Array(vec![Value::Int(1)])] {
             assert_eq!(parse_arg(4, arg), Err(FAULT_CODE));
         }
-        assert_eq!(parse_arg(4, Value::from("name")), Ok(Op::Fetch(b"name".to_vec())), "as in the original");
+        assert_eq!(parse_arg(4, Value::from("name")), Ok(Op::Fetch(b"name".to_vec(), None)), "as in the original");
     }
 
     #[test]

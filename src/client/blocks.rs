@@ -1,6 +1,6 @@
 //! The blocks of a large file: who fetches which, decided apart from doing it.
 //!
-//! A block is free, busy or done. The main stream takes them from the beginning as it comes to them; who helps takes the
+//! A block is done, or claimed by those who fetch it, or free. The main stream takes them from the beginning as it comes to them; who helps takes the
 //! free one nearest the end. At the end, when none is free, a block that takes much longer than others is asked of
 //! another peer, too: the first to have it ends the others.
 //!
@@ -30,13 +30,6 @@ const MIN_PATIENCE: Duration = Duration::from_secs(1);
 /// How many of the last blocks tell how long one takes.
 const RECENT: usize = 15;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Free,
-    Busy,
-    Done,
-}
-
 /// A block that a peer is asked for.
 #[derive(Clone)]
 pub(super) struct Claim {
@@ -51,7 +44,7 @@ pub(super) struct Claim {
 pub(super) struct Blocks {
     /// The size of the file in bytes.
     size: u64,
-    states: Vec<State>,
+    done: Vec<bool>,
     /// The bytes of all blocks that are done.
     done_bytes: u64,
     claims: Vec<Claim>,
@@ -63,11 +56,11 @@ impl Blocks {
     /// The blocks of a file of this many bytes, at most [`MAX_BYTES`], all of them free.
     pub(super) fn new(size: u64) -> Self {
         let count = usize::try_from(size.div_ceil(BLOCK_BYTES)).expect("there are at most 2^20");
-        Self { size, states: vec![State::Free; count], done_bytes: 0, claims: Vec::new(), recent: VecDeque::new() }
+        Self { size, done: vec![false; count], done_bytes: 0, claims: Vec::new(), recent: VecDeque::new() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.states.len()
+        self.done.len()
     }
 
     /// The bytes of some blocks that lie side by side.
@@ -77,7 +70,7 @@ impl Blocks {
     }
 
     pub(super) fn is_done(&self, block: usize) -> bool {
-        self.states[block] == State::Done
+        self.done[block]
     }
 
     pub(super) fn are_all_done(&self) -> bool {
@@ -95,9 +88,7 @@ impl Blocks {
 
     /// The same blocks, with nobody fetching any.
     pub(super) fn only_done(&self) -> Self {
-        let only_done = |state: &State| if *state == State::Done { State::Done } else { State::Free };
-        let states = self.states.iter().map(only_done).collect();
-        Self { states, done_bytes: self.done_bytes, ..Self::new(self.size) }
+        Self { done: self.done.clone(), done_bytes: self.done_bytes, ..Self::new(self.size) }
     }
 
     /// Counts blocks that were there already.
@@ -107,23 +98,26 @@ impl Blocks {
 
     fn set_state_done(&mut self, block: usize) {
         if !self.is_done(block) {
-            self.states[block] = State::Done;
+            self.done[block] = true;
             self.done_bytes += self.part(block, 1).length;
         }
     }
 
+    fn is_free(&self, block: usize) -> bool {
+        !self.done[block] && self.claims.iter().all(|claim| claim.block != block)
+    }
+
     /// The first run of free blocks.
     pub(super) fn first_free(&self) -> Option<Part> {
-        let first = self.states.iter().position(|state| *state == State::Free)?;
-        let count = self.states[first..].iter().take_while(|state| **state == State::Free).count();
+        let first = (0..self.len()).find(|block| self.is_free(*block))?;
+        let count = (first..self.len()).take_while(|block| self.is_free(*block)).count();
         Some(self.part(first, count))
     }
 
     /// Gives this block to a peer if it is free.
     pub(super) fn claim(&mut self, block: usize, peer: usize, is_over: &Arc<AtomicBool>, now: Instant) -> bool {
-        let is_free = self.states[block] == State::Free;
+        let is_free = self.is_free(block);
         if is_free {
-            self.states[block] = State::Busy;
             self.claims.push(Claim { block, peer, since: now, is_over: Arc::clone(is_over) });
         }
         is_free
@@ -136,10 +130,9 @@ impl Blocks {
 
     /// Gives a peer the free block nearest the end or, where none is free, one that takes another peer too long.
     pub(super) fn claim_last(&mut self, peer: usize, now: Instant) -> Option<Claim> {
-        let free = self.states.iter().rposition(|state| *state == State::Free);
+        let free = (0..self.len()).rev().find(|block| self.is_free(*block));
         let block = free.or_else(|| self.find_late(peer, 1, now))?;
         let claim = Claim { block, peer, since: now, is_over: Arc::default() };
-        self.states[block] = State::Busy;
         self.claims.push(claim.clone());
         Some(claim)
     }
@@ -165,9 +158,8 @@ impl Blocks {
         self.claims.iter().filter(is_late).filter(is_free_for).min_by_key(|claim| claim.since).map(|claim| claim.block)
     }
 
-    /// Ends a block that is here; all others who were asked for it are told. False if another had it before.
-    pub(super) fn finish(&mut self, block: usize, is_over: &Arc<AtomicBool>, now: Instant) -> bool {
-        let was_done = self.is_done(block);
+    /// Ends a block that is here; all others who were asked for it are told.
+    pub(super) fn finish(&mut self, block: usize, is_over: &Arc<AtomicBool>, now: Instant) {
         self.set_state_done(block);
         for claim in self.claims.extract_if(.., |claim| claim.block == block) {
             if Arc::ptr_eq(&claim.is_over, is_over) {
@@ -177,7 +169,6 @@ impl Blocks {
                 claim.is_over.store(true, Ordering::Relaxed);
             }
         }
-        !was_done
     }
 
     /// Tells all who fetch blocks, but for the main stream, that these are not needed any more.
@@ -189,14 +180,9 @@ impl Blocks {
             .for_each(|claim| claim.is_over.store(true, Ordering::Relaxed));
     }
 
-    /// Gives up what was claimed with this flag. A block that nobody fetches any more is free again.
+    /// Gives up what was claimed with this flag.
     pub(super) fn release(&mut self, is_over: &Arc<AtomicBool>) {
-        for claim in self.claims.extract_if(.., |claim| Arc::ptr_eq(&claim.is_over, is_over)).collect::<Vec<_>>() {
-            let is_busy = self.claims.iter().any(|other| other.block == claim.block);
-            if !is_busy && !self.is_done(claim.block) {
-                self.states[claim.block] = State::Free;
-            }
-        }
+        self.claims.retain(|claim| !Arc::ptr_eq(&claim.is_over, is_over));
     }
 }
 
@@ -218,8 +204,8 @@ mod tests {
         assert!(blocks.claim(0, 0, &main, now));
         let last = blocks.claim_last(1, now).unwrap();
         assert_eq!((last.block, blocks.part(last.block, 1)), (4, part(4, 5)));
-        assert!(blocks.finish(4, &last.is_over, now));
-        assert!(blocks.finish(0, &main, now));
+        blocks.finish(4, &last.is_over, now);
+        blocks.finish(0, &main, now);
         assert_eq!((blocks.done_bytes(), blocks.first_free()), (BLOCK_BYTES + 5, Some(part(1, 3 * BLOCK_BYTES))));
         for block in [3, 2, 1] {
             assert_eq!(blocks.claim_last(1, now).unwrap().block, block);
@@ -235,7 +221,7 @@ mod tests {
         blocks.release(&claim.is_over);
         assert_eq!(blocks.first_free(), Some(part(0, 2 * BLOCK_BYTES)));
         let claim = blocks.claim_last(1, Instant::now()).unwrap();
-        assert!(blocks.finish(1, &claim.is_over, Instant::now()));
+        blocks.finish(1, &claim.is_over, Instant::now());
         blocks.release(&claim.is_over);
         assert!(blocks.is_done(1));
     }
@@ -256,9 +242,11 @@ mod tests {
         assert!(blocks.claim_late(0, &again, start + SECOND * 9) == Some(part(1, BLOCK_BYTES)), "the main stream may");
         assert!(blocks.claim_late(0, &again, start + SECOND * 9).is_none(), "it does so already");
         blocks.release(&again);
-        assert!(blocks.finish(0, &second.is_over, start + SECOND * 3));
+        blocks.finish(0, &second.is_over, start + SECOND * 3);
         assert!(main.load(Ordering::Relaxed) && !second.is_over.load(Ordering::Relaxed));
-        assert!(!blocks.finish(0, &main, start + SECOND * 3), "another had it before");
+        let done = blocks.done_bytes();
+        blocks.finish(0, &main, start + SECOND * 3);
+        assert_eq!(blocks.done_bytes(), done, "it counts once");
         blocks.release(&late.is_over);
         assert!(blocks.first_free().is_none(), "the other still fetches it");
     }

@@ -14,7 +14,7 @@
 //! 8. `spool.rs`, `SpooledDownload::write`: what comes goes into memory or into a partial file.
 //!    Beside it, for a large file: `Downloads::resume` in `download/resume.rs` goes on with what is here of it, and
 //!    `fetch_block` in `download/large.rs`, for idle jobs, fetches a block, which `blocks.rs` chooses, from another peer.
-//! 9. `download.rs`, `Downloads::commit`: `DownloadDir::commit_batch` syncs, names and syncs again.
+//! 9. `download/commit.rs`, `Downloads::commit`: `DownloadDir::commit_batch` syncs, names and syncs again.
 //! 10. `output.rs`, `print_names`: the name is printed.
 //!
 //! One bad peer or file never ends the run. What is lost, and only that, makes the exit status 1: the peer list or the

@@ -10,17 +10,15 @@
 //! Small files of a peer that sends packs are asked for many at once, in a pack that is cut from what that peer has. What
 //! a pack does not bring waits again, and is asked for by itself from then on, as if no pack had been asked for.
 
+mod failures;
 mod holders;
 mod packs;
 
-use std::{
-    collections::VecDeque,
-    mem,
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, mem, ops::Range, time::Instant};
 
 use crate::{error::CallError, file_name::FileName};
+
+use failures::Retry;
 
 use super::{collector::PeerListing, index::FileIndex};
 
@@ -30,17 +28,6 @@ pub(super) const MAX_CALLS_PER_PEER: usize = 4;
 /// A peer that was silent twice in a row, or broke off without an answer sixteen times, is asked no more. Behind a relay
 /// a peer that has ended looks like one that breaks off.
 const MAX_DOUBT: u32 = 16;
-
-/// How often a name is asked for again whose connections broke: with the first time, three attempts.
-const MAX_RETRIES: u8 = 2;
-
-/// How long a name waits before it is asked for again: a peer that restarts may be back by then.
-#[cfg(not(test))]
-const RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// Longer than any test takes, which asks with the time it wants.
-#[cfg(test)]
-const RETRY_DELAY: Duration = Duration::from_secs(600);
 
 /// How many files for which there was no room are asked for a second time in any case. After that, only those that are
 /// smaller than all for which there was no room again: each costs a call.
@@ -122,12 +109,6 @@ pub(super) struct DownloadQueue {
     is_complete: bool,
     /// Whether nothing more is to be downloaded.
     is_stopped: bool,
-}
-
-/// A name that may be asked for again.
-struct Retry {
-    due: Instant,
-    name: usize,
 }
 
 /// Why a source did not give the file.
@@ -363,101 +344,6 @@ impl DownloadQueue {
         self.too_large = self.too_large.min(self.index.size(name).unwrap_or(u64::MAX));
         self.tally.without_room += 1;
         self.finish(name, Outcome::Failed);
-    }
-
-    /// Hands a name that its source did not give to the others; what came of the name where there are none.
-    pub(super) fn fail(&mut self, task: &Task, failure: SourceFailure) -> Option<Outcome> {
-        // One that breaks off again while another may give it is not asked a third time.
-        let is_other = |source: usize| source != task.source && self.standings[source] == Standing::Broken;
-        let has_other = self.index.sources(task.name_id).any(is_other);
-        let is_last_time = self.states[task.name_id].retries > 0 && has_other;
-        let is_break = failure == SourceFailure::ConnectionLost && !is_last_time;
-        self.standings[task.source] = if is_break { Standing::Broken } else { Standing::Failed };
-        self.states[task.name_id].is_file |= failure != SourceFailure::Directory;
-        self.settle(task.name_id)
-    }
-
-    /// Whether a name is asked for again if the connection to this source, and no other, is lost.
-    pub(super) fn will_retry(&self, task: &Task) -> bool {
-        let mut others = self.index.sources(task.name_id).filter(|source| *source != task.source);
-        self.states[task.name_id].retries < MAX_RETRIES
-            && others.all(|other| self.standings[other] != Standing::NotAsked)
-    }
-
-    /// Gives up a peer that did not answer again and again, if all have listed: how many names nobody will give now.
-    pub(super) fn give_up_unanswering(&mut self, peer: usize) -> usize {
-        if !self.is_complete || self.peers[peer].doubt < MAX_DOUBT {
-            return 0;
-        }
-        let mut lost = 0;
-        for source in self.peers[peer].sources.clone() {
-            let before = mem::replace(&mut self.standings[source], Standing::Failed);
-            let name = self.index.name_of(source);
-            let may_be_lost = match self.states[name].progress {
-                Progress::Waiting | Progress::Postponed => !self.has(name, Standing::NotAsked),
-                Progress::Delayed => !self.has(name, Standing::Broken),
-                Progress::UnderWay | Progress::Done => false,
-            };
-            if may_be_lost && before != Standing::Failed {
-                self.states[name].is_file = true;
-                lost += usize::from(self.settle(name).is_some());
-            }
-        }
-        lost
-    }
-
-    /// Decides what becomes of a name after a failure: it waits for another source, for the time to ask again, or for
-    /// listings that are still to come, or it is lost.
-    fn settle(&mut self, name: usize) -> Option<Outcome> {
-        if self.has(name, Standing::NotAsked) {
-            self.requeue(name);
-            return None;
-        }
-        if self.states[name].retries < MAX_RETRIES && self.has(name, Standing::Broken) {
-            self.states[name].retries += 1;
-            self.set_progress(name, Progress::Delayed);
-            self.delayed.push_back(Retry { due: Instant::now() + RETRY_DELAY, name });
-            return None;
-        }
-        if !self.is_complete {
-            self.set_progress(name, Progress::Waiting);
-            return None;
-        }
-        let outcome = if self.states[name].is_file { Outcome::Failed } else { Outcome::Directory };
-        self.finish(name, outcome);
-        Some(outcome)
-    }
-
-    /// Whether a name has a source of this standing.
-    fn has(&self, name: usize, standing: Standing) -> bool {
-        self.index.sources(name).any(|source| self.standings[source] == standing)
-    }
-
-    /// Lets the names whose time has come be asked of the peers whose connections broke.
-    fn requeue_delayed(&mut self, now: Instant) {
-        while let Some(&Retry { due, name }) = self.delayed.front()
-            && due <= now
-        {
-            self.delayed.pop_front();
-            if self.states[name].progress != Progress::Delayed {
-                continue;
-            }
-            for source in self.index.sources(name) {
-                if self.standings[source] == Standing::Broken {
-                    self.standings[source] = Standing::NotAsked;
-                }
-            }
-            self.requeue(name);
-        }
-    }
-
-    /// Lets a name wait again, before all that its peers have not been asked for.
-    fn requeue(&mut self, name: usize) {
-        self.set_progress(name, Progress::Waiting);
-        for source in self.index.sources(name) {
-            let peer = &mut self.peers[self.index.peer_of(source)];
-            peer.cursor = peer.cursor.min(source);
-        }
     }
 
     fn set_progress(&mut self, name: usize, progress: Progress) {

@@ -183,11 +183,7 @@ impl PeerClient {
         part: Option<Part>,
         sink: &mut dyn DownloadSink,
     ) -> Result<u64, CallError> {
-        let name = name.as_str().into();
-        let op = match part {
-            Some(part) => Op::FetchPart(name, part),
-            None => Op::Fetch(name),
-        };
+        let op = Op::Fetch(name.as_str().into(), part);
         let response = self.post(peer, &op, "application/octet-stream, text/xml", None)?;
         check_encoding(&response)?;
         let is_raw = header_text(&response, header::CONTENT_TYPE) == Some(RAW_MEDIA_TYPE);

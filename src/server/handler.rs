@@ -119,8 +119,7 @@ impl Handler {
             Ok(Op::Index(pattern)) => {
                 self.search(&pattern, caller, SharedDir::index, |entries| protocol::write_index(entries))
             }
-            Ok(Op::Fetch(name)) => self.fetch(&name, None, accepts.raw, caller),
-            Ok(Op::FetchPart(name, part)) => self.fetch(&name, Some(part), accepts.raw, caller),
+            Ok(Op::Fetch(name, part)) => self.fetch(&name, part, accepts.raw, caller),
             Ok(Op::Digest(name, part)) => self.digest(&name, part, caller),
             Ok(Op::Pack(names)) if accepts.pack => Ok(self.pack(names, caller)),
             Ok(Op::Pack(_)) => Err(format!("op 4 needs the header Accept: {}", pack::MEDIA_TYPE)),

@@ -161,8 +161,7 @@ impl<'a> Downloads<'a> {
         let mut block = BlockSink { content: &mut help.content, most: part.length, is_too_long: false };
         let result = cancellable(&is_over, || self.run.client.download(peer, name, Some(part), &mut block));
         let is_too_long = block.is_too_long;
-        let is_cancelled = || is_over.load(Ordering::Relaxed) || self.run.interruption.has_come();
-        if is_cancelled() {
+        if is_over.load(Ordering::Relaxed) || self.run.interruption.has_come() {
             self.change(|queue| queue.cancel_call(number));
             if help.content.is_empty() {
                 file.exclude(number);
