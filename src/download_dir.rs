@@ -1,12 +1,13 @@
 //! The directory that downloads go into: partial files, and how they become files.
 //!
 //! Invariant: what has a name is whole and was synced before it got the name; nothing that had the name before is
-//! replaced, followed or removed. A partial file has no name where the system has anonymous files, else a random one.
+//! followed, replaced or removed, but a regular file that is to be replaced and is still what it was. A partial file has no name where the system has anonymous files, else a random one.
 //! One that is worth resuming gets a name that is made of the file's own, by which a later run finds it. A partial file
 //! with a name is locked for as long as its client lives, so whatever can be locked was left by a client that ended.
 
 mod anonymous;
 mod partial_file;
+mod replacement;
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +30,10 @@ use rustix::{
 use tempfile::{Builder, NamedTempFile, TempPath};
 
 use self::anonymous::LinkMethod;
-pub(crate) use self::partial_file::{Fingerprint, PartialFile};
+pub(crate) use self::{
+    partial_file::{Fingerprint, PartialFile},
+    replacement::Existing,
+};
 use crate::{
     digest,
     file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX},
@@ -78,6 +82,8 @@ pub(crate) enum Committed {
     Saved,
     /// Something else has the name and stays; ours was dropped.
     AlreadyExists,
+    /// What was to be replaced is not what it was, and stays; ours was dropped.
+    Changed,
 }
 
 /// What has a name in the directory.
@@ -222,17 +228,24 @@ impl DownloadDir {
         self.make_partial(|path| anonymous::link(&file, method, &self.handle, path)).is_ok()
     }
 
-    /// Makes a batch durable and visible, with a result for each file in the given order.
+    /// Makes a batch durable and visible, each file under a name that is free or in the place of what has it, with a
+    /// result for each in the given order.
     ///
     /// The content of all is synced, then each gets its name, then the directory is synced once. A file whose result
     /// is an error is gone, unless only the last step failed: then it is whole under its name, but power loss may
     /// take it. Callers keep to [`MAX_BATCH`].
-    pub(crate) fn commit_batch(&self, batch: Vec<(FileName, PartialFile)>) -> Vec<io::Result<Committed>> {
-        let files: Vec<&File> = batch.iter().map(|(_, partial)| partial.file()).collect();
+    pub(crate) fn commit_batch(
+        &self,
+        batch: Vec<(FileName, PartialFile, Option<Existing>)>,
+    ) -> Vec<io::Result<Committed>> {
+        let files: Vec<&File> = batch.iter().map(|(_, partial, _)| partial.file()).collect();
         let synced = self.sync_contents(&files);
         let mut results = Vec::with_capacity(batch.len());
-        for ((name, partial), synced) in batch.into_iter().zip(synced) {
-            results.push(synced.and_then(|()| self.link(&name, partial)));
+        for ((name, partial, replaced), synced) in batch.into_iter().zip(synced) {
+            results.push(synced.and_then(|()| match replaced {
+                Some(existing) => self.replace(&name, partial, &existing),
+                None => self.link(&name, partial),
+            }));
         }
         let mut saved = results.iter_mut().filter(|result| matches!(result, Ok(Committed::Saved))).peekable();
         if saved.peek().is_some()
@@ -302,7 +315,7 @@ impl DownloadDir {
     }
 
     /// Removes the partial files that no client will resume: those with random names, those that are old, and those whose
-    /// file is there. One that cannot be removed, another user's say, does no harm.
+    /// file came after them; what is to replace a file came after it. One that cannot be removed, another user's say, does no harm.
     fn remove_stale_partials(&self, max_age: Duration) -> io::Result<()> {
         let mut resumable = BTreeSet::new();
         for entry in fs::read_dir(&self.path)? {
@@ -319,9 +332,12 @@ impl DownloadDir {
         }
         if !resumable.is_empty() {
             for entry in fs::read_dir(&self.path)? {
-                if let Ok(name) = FileName::from_bytes(entry?.file_name().as_encoded_bytes())
-                    && let Some(partial) = resumable.take(&resumable_name(&name))
+                let entry = entry?;
+                if let Ok(name) = FileName::from_bytes(entry.file_name().as_encoded_bytes())
+                    && let Some(partial) = resumable.get(&resumable_name(&name)).cloned()
+                    && !is_later(&self.path.join(&partial), &entry).unwrap_or_default()
                 {
+                    resumable.remove(&partial);
                     let _ = remove_if_abandoned(&self.path.join(partial));
                 }
             }
@@ -346,6 +362,12 @@ fn is_older(entry: &DirEntry, age: Duration) -> bool {
     let changed = entry.metadata().ok().and_then(|found| u64::try_from(found.ctime()).ok());
     let changed = changed.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
     changed.is_some_and(|changed| changed.elapsed().is_ok_and(|since| since > age))
+}
+
+/// Whether the status of a file changed after that of an entry: a file has its name since then at the latest.
+fn is_later(path: &Path, entry: &DirEntry) -> io::Result<bool> {
+    let changed = |found: &Metadata| (found.ctime(), found.ctime_nsec());
+    Ok(changed(&path.symlink_metadata()?) > changed(&entry.metadata()?))
 }
 
 /// Makes a partial file and locks it; "already exists", which asks for another name, when another client removed it

@@ -53,7 +53,7 @@ Exit status: 0 after a signal, 1 if it cannot start, 2 for a wrong command line"
 const CLIENT_HELP: &str = "\
 Example: tinyp2p secret client http://192.0.2.7:4000 '\\.pdf$'
 PATTERN for everything but .iso files: '^(?!.*\\.iso$)'
-Prints the name of each file that it saved; never replaces a file.
+Prints the name of each file that it saved; replaces none without --update.
 Exit status: 0 if all matching files are here, 1 if one is missing,
 2 for a wrong command line, 130 after ctrl-c, 143 after SIGTERM";
 
@@ -199,6 +199,10 @@ pub(crate) struct Client {
     /// Print what is missing; with -v all, and who has it
     #[arg(long)]
     pub(crate) list: bool,
+
+    /// Fetch again what a peer has newer and different
+    #[arg(long, conflicts_with = "list")]
+    pub(crate) update: bool,
 
     #[command(flatten)]
     pub(crate) common: Common,

@@ -14,8 +14,8 @@ use crate::{error::CallError, file_name::FileName, lock::lock};
 /// The memory in bytes that a name takes beside its own bytes: here, and in the index and the queue later on.
 const COST_OF_NAME: usize = 40;
 
-/// The bytes of a size in a block, and as much again in the index later on.
-pub(super) const SIZE_BYTES: usize = 8;
+/// The bytes of a file's details in a block, and as many again in the index later on.
+pub(super) const DETAILS_BYTES: usize = 12;
 
 /// The most bytes of a block. Listings grow by blocks, for a long run of bytes that is moved to grow leaves holes that
 /// only some threads can fill; and an offset into a block fits into a `u16`.
@@ -43,21 +43,45 @@ pub(super) struct PeerListing {
     pub(super) listing: Listing,
 }
 
-/// The names that one peer lists, each as a byte of its length, its bytes and, in an index, the bytes of its file's size.
+/// What a peer tells of a file beside its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Details {
+    /// Its size in bytes.
+    pub(super) size: u64,
+    /// When its content was last changed, in seconds since 1970 by the clock of this side.
+    pub(super) modified: u32,
+}
+
+impl Details {
+    fn to_bytes(self) -> [u8; DETAILS_BYTES] {
+        let mut bytes = [0; DETAILS_BYTES];
+        bytes[..8].copy_from_slice(&self.size.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.modified.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8; DETAILS_BYTES]) -> Self {
+        let (size, modified) = bytes.split_first_chunk().expect("they are longer than a size");
+        let modified = modified.first_chunk().expect("they end with a time");
+        Self { size: u64::from_le_bytes(*size), modified: u32::from_le_bytes(*modified) }
+    }
+}
+
+/// The names that one peer lists, each as a byte of its length, its bytes and, in an index, its file's details.
 #[derive(Default)]
 pub(super) struct Listing {
     pub(super) blocks: Vec<Vec<u8>>,
     pub(super) names: usize,
-    /// Whether it came as an index: the peer told all sizes, and sends packs.
+    /// Whether it came as an index: the peer told all details, and sends packs.
     pub(super) is_index: bool,
     /// The bytes of memory that it takes, now and later.
     cost: usize,
 }
 
 impl Listing {
-    fn add(&mut self, name: &[u8], size: Option<u64>) {
-        self.is_index = size.is_some();
-        if self.blocks.last().is_none_or(|block| block.len() + 1 + name.len() + SIZE_BYTES > BLOCK_BYTES) {
+    fn add(&mut self, name: &[u8], details: Option<Details>) {
+        self.is_index = details.is_some();
+        if self.blocks.last().is_none_or(|block| block.len() + 1 + name.len() + DETAILS_BYTES > BLOCK_BYTES) {
             // Most listings do not fill one.
             let capacity = if self.blocks.is_empty() { 0 } else { BLOCK_BYTES };
             self.blocks.push(Vec::with_capacity(capacity));
@@ -67,9 +91,9 @@ impl Listing {
         block.extend_from_slice(name);
         self.names += 1;
         self.cost += 1 + name.len() + COST_OF_NAME;
-        if let Some(size) = size {
-            block.extend_from_slice(&size.to_le_bytes());
-            self.cost += 2 * SIZE_BYTES;
+        if let Some(details) = details {
+            block.extend_from_slice(&details.to_bytes());
+            self.cost += 2 * DETAILS_BYTES;
         }
     }
 }
@@ -81,13 +105,13 @@ impl ListingCollector {
         Self { capacity, state: Mutex::new(State { listings, has_ended: vec![false; peers], used: 0 }) }
     }
 
-    /// Adds a name to the listing of a peer, with its file's size in bytes where the peer tells sizes. Fails when the
-    /// listing has been dropped.
-    pub(super) fn add(&self, peer: usize, name: &FileName, size: Option<u64>) -> Result<(), CallError> {
+    /// Adds a name to the listing of a peer, with its file's details where the peer tells them. Fails when the listing
+    /// has been dropped.
+    pub(super) fn add(&self, peer: usize, name: &FileName, details: Option<Details>) -> Result<(), CallError> {
         let mut state = lock(&self.state);
         let Ok(listing) = &mut state.listings[peer] else { return Err(CallError::OverBudget) };
         let before = listing.cost;
-        listing.add(name.as_str().as_bytes(), size);
+        listing.add(name.as_str().as_bytes(), details);
         state.used += listing.cost - before;
         while state.used > self.capacity {
             let largest = (0..state.listings.len()).max_by_key(|peer| state.cost(*peer));
@@ -151,21 +175,21 @@ impl State {
     }
 }
 
-/// A whole listing, with these sizes or none.
+/// A whole listing, with these details or none.
 #[cfg(test)]
-pub(super) fn listing_with_sizes<'a>(files: impl IntoIterator<Item = (&'a str, Option<u64>)>) -> Listing {
+pub(super) fn listing_with_details<'a>(files: impl IntoIterator<Item = (&'a str, Option<Details>)>) -> Listing {
     let collector = ListingCollector::new(1, 1 << 20);
-    for (name, size) in files {
-        collector.add(0, &FileName::from_bytes(name.as_bytes()).unwrap(), size).unwrap();
+    for (name, details) in files {
+        collector.add(0, &FileName::from_bytes(name.as_bytes()).unwrap(), details).unwrap();
     }
     collector.end(0, None);
     collector.take_ready().pop().map_or_else(Listing::default, |ready| ready.listing)
 }
 
-/// A whole listing without sizes.
+/// A whole listing without details.
 #[cfg(test)]
 pub(super) fn listing(names: &[&str]) -> Listing {
-    listing_with_sizes(names.iter().map(|name| (*name, None)))
+    listing_with_details(names.iter().map(|name| (*name, None)))
 }
 
 #[cfg(test)]

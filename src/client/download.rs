@@ -8,6 +8,7 @@ mod commit;
 mod large;
 mod packs;
 mod resume;
+mod update;
 
 use std::{
     collections::HashMap,
@@ -34,12 +35,13 @@ use crate::{
 
 use large::DIGESTS_PER_PEER;
 use resume::Kept;
+use update::Update;
 
 use super::{
     Run,
     collector::PeerListing,
     large_file::{self, Help, LargeFiles},
-    queue::{DownloadQueue, Next, Outcome, SourceFailure, Task},
+    queue::{DownloadQueue, Next, Outcome, SourceFailure, Tally, Task},
     spool::SpooledDownload,
 };
 
@@ -61,6 +63,8 @@ pub(super) struct Downloads<'a> {
     files: Arc<LargeFiles>,
     /// By name: what was kept of those that failed.
     kept: Mutex<HashMap<usize, Kept>>,
+    /// By name: the files that are to be updated.
+    updates: Mutex<HashMap<usize, Update>>,
     /// By peer: who may ask it for a digest.
     digests: Vec<Semaphore>,
 }
@@ -100,6 +104,7 @@ impl<'a> Downloads<'a> {
             appeared: AtomicUsize::new(0),
             files: Arc::new(LargeFiles::new(run.options.jobs.into())),
             kept: Mutex::default(),
+            updates: Mutex::default(),
             digests: run.peers.iter().map(|_| Semaphore::new(DIGESTS_PER_PEER)).collect(),
         }
     }
@@ -111,16 +116,22 @@ impl<'a> Downloads<'a> {
         let before = queue.tally().open;
         queue.join(listings, |name| outcome_of_entry(self.run.dir, name));
         let tally = queue.tally();
-        self.progress().add(tally.open - before);
+        self.show_added(before, tally);
+        drop(queue);
+        self.check_expected(tally);
+    }
+
+    /// Shows how much is to come, of which so many names were open before.
+    fn show_added(&self, open_before: usize, tally: Tally) {
+        self.progress().add(tally.open - open_before);
         self.progress().expect(tally.expected_bytes, tally.unsized_names > 0);
         self.changed.notify_all();
-        drop(queue);
-        let here = tally.bytes.saturating_add(self.run.dir.resumable_bytes());
-        self.check_room(tally.expected_bytes.saturating_sub(here));
     }
 
     /// Warns, once, when the files to come take more room than there is.
-    fn check_room(&self, to_come: u64) {
+    fn check_expected(&self, tally: Tally) {
+        let here = tally.bytes.saturating_add(self.run.dir.resumable_bytes());
+        let to_come = tally.expected_bytes.saturating_sub(here);
         if let Some(room) = self.run.dir.room()
             && to_come > room
             && !self.is_short_of_room.swap(true, Ordering::Relaxed)
@@ -132,13 +143,14 @@ impl<'a> Downloads<'a> {
 
     /// Ends the joining: what nobody has who listed is lost now.
     pub(super) fn complete(&self) {
+        self.compare_with_others();
         if let Some(progress) = self.progress.get() {
             progress.complete();
         }
         // All at once, lest the run end before all is said.
         self.change(|queue| {
             for name in queue.complete() {
-                report_loss(&name);
+                self.report_loss(&name);
             }
             for (number, peer) in self.run.peers.iter().enumerate() {
                 report_gone_peer(peer, queue.give_up_unanswering(number));
@@ -199,12 +211,19 @@ impl<'a> Downloads<'a> {
                     continue;
                 }
             };
-            if self.run.dir.entry(&task.file_name).is_some() {
+            let update = self.update_of(&task);
+            if update.is_none() && self.run.dir.entry(&task.file_name).is_some() {
                 self.change(|queue| queue.end_call(task.peer, None));
                 self.leave_alone(&task);
                 continue;
             }
-            let downloaded = self.download(&mut task);
+            let is_same = update.map_or(Ok(false), |update| self.has_same(&task, &update));
+            if matches!(is_same, Ok(true)) {
+                self.change(|queue| queue.end_call(task.peer, None));
+                self.keep_existing(&task);
+                continue;
+            }
+            let downloaded = is_same.and_then(|_| self.download(&mut task));
             self.change(|queue| queue.end_call(task.peer, downloaded.as_ref().err()));
             match downloaded {
                 Ok((file, bytes)) => hand_over(Downloaded { task, file, bytes }, sender),
@@ -264,9 +283,17 @@ impl<'a> Downloads<'a> {
             log::warn!("could not fetch '{name}' from {peer}: {failure}");
         }
         if self.change(|queue| queue.fail(task, kind)) == Some(Outcome::Failed) {
-            report_loss(name);
+            self.report_loss(name);
         }
         report_gone_peer(peer, self.change(|queue| queue.give_up_unanswering(task.peer)));
+    }
+
+    fn report_loss(&self, name: &FileName) {
+        if self.run.dir.existing(name).is_some() {
+            log::error!("could not update '{name}': no peer could send it");
+        } else {
+            log::error!("'{name}' is not here: no peer could send it");
+        }
     }
 
     /// Handles an error of this side. Want of space concerns one file, and perhaps only for now; a directory that
@@ -306,10 +333,6 @@ fn is_want_of_room(error: &io::Error) -> bool {
 /// Hands a whole file to the thread that commits.
 fn hand_over<'a>(downloaded: Downloaded<'a>, sender: &SyncSender<Downloaded<'a>>) {
     sender.send(downloaded).expect("files are committed until the last job has ended");
-}
-
-fn report_loss(name: &FileName) {
-    log::error!("'{name}' is not here: no peer could send it");
 }
 
 /// Reports that a peer is given up, if that costs files.

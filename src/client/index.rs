@@ -12,7 +12,7 @@ use std::{
 
 use crate::file_name::FileName;
 
-use super::collector::{Listing, SIZE_BYTES};
+use super::collector::{DETAILS_BYTES, Details, Listing};
 
 /// The names, and who lists them.
 pub(super) struct FileIndex {
@@ -29,8 +29,9 @@ pub(super) struct FileIndex {
 struct Joined {
     peer: usize,
     sources: Range<usize>,
-    /// By source: its size in bytes; empty where the peer told none.
+    /// By source: its size in bytes, and when it was last changed; empty where the peer told none.
     sizes: Vec<u64>,
+    times: Vec<u32>,
 }
 
 /// Where the length and the bytes of a name are.
@@ -80,24 +81,27 @@ impl FileIndex {
         self.sources.reserve(listing.names);
         let first = self.sources.len();
         let is_index = listing.is_index;
-        let mut sizes = Vec::with_capacity(if is_index { listing.names } else { 0 });
+        let detailed = if is_index { listing.names } else { 0 };
+        let (mut sizes, mut times) = (Vec::with_capacity(detailed), Vec::with_capacity(detailed));
         for location in self.adopt(listing) {
             let name = self.intern(location);
             let source = Number::new(self.sources.len());
             let previous = self.names[name.index()].source.replace(source);
             self.sources.push(Source { name, previous });
             if is_index {
-                sizes.push(self.size_at(location));
+                let Details { size, modified } = self.details_at(location);
+                sizes.push(size);
+                times.push(modified);
             }
         }
         let sources = first..self.sources.len();
-        self.listings.push(Joined { peer, sources: sources.clone(), sizes });
+        self.listings.push(Joined { peer, sources: sources.clone(), sizes, times });
         sources
     }
 
     /// Takes over the blocks of a listing: where its names are, in the order of the names, each once.
     fn adopt(&mut self, listing: Listing) -> Vec<Location> {
-        let size_bytes = if listing.is_index { SIZE_BYTES } else { 0 };
+        let details_bytes = if listing.is_index { DETAILS_BYTES } else { 0 };
         let mut locations = Vec::with_capacity(listing.names);
         for bytes in listing.blocks {
             let block = u16::try_from(self.blocks.len()).expect("memory holds fewer blocks than 2^16");
@@ -105,7 +109,7 @@ impl FileIndex {
             while let Some(length) = bytes.get(next) {
                 let offset = u16::try_from(next).expect("a block is shorter than 2^16");
                 locations.push(Location { block, offset });
-                next += 1 + usize::from(*length) + size_bytes;
+                next += 1 + usize::from(*length) + details_bytes;
             }
             self.blocks.push(bytes);
         }
@@ -151,11 +155,11 @@ impl FileIndex {
         &from_length[1..=usize::from(from_length[0])]
     }
 
-    /// The size that stands after a name of an index.
-    fn size_at(&self, Location { block, offset }: Location) -> u64 {
+    /// The details that stand after a name of an index.
+    fn details_at(&self, Location { block, offset }: Location) -> Details {
         let from_length = &self.blocks[usize::from(block)][usize::from(offset)..];
-        let size = from_length[1 + usize::from(from_length[0])..].first_chunk();
-        u64::from_le_bytes(*size.expect("an index has a size after each name"))
+        let details = from_length[1 + usize::from(from_length[0])..].first_chunk();
+        Details::from_bytes(details.expect("an index has details after each name"))
     }
 
     fn bytes(&self, name: usize) -> &[u8] {
@@ -197,8 +201,14 @@ impl FileIndex {
 
     /// The size in bytes that a source told.
     pub(super) fn size_of(&self, source: usize) -> Option<u64> {
+        Some(self.details_of(source)?.size)
+    }
+
+    /// What a source told beside the name.
+    pub(super) fn details_of(&self, source: usize) -> Option<Details> {
         let listing = self.listing_of(source);
-        listing.sizes.get(source - listing.sources.start).copied()
+        let number = source - listing.sources.start;
+        Some(Details { size: *listing.sizes.get(number)?, modified: *listing.times.get(number)? })
     }
 
     /// The size of a name: what the first peer tells, in the order of the peer list, of those that tell one.

@@ -10,16 +10,17 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
     error::CallError, escape::Escaped, fd_limit, file_name::FileName, format, peer::PeerUrl, progress::Spinner,
+    protocol::IndexEntry,
 };
 
 use super::{
     Run,
-    collector::{ListingCollector, PeerListing},
+    collector::{Details, ListingCollector, PeerListing},
 };
 
 /// The most peers that are asked at once.
@@ -176,8 +177,12 @@ impl Calls<'_> {
         }
         let pattern = self.run.options.pattern.as_str();
         let mut counts = NameCounts::default();
-        let indexed =
-            self.run.client.index(peer, pattern, |entry| self.take(number, entry.name, Some(entry.size), &mut counts));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = u32::try_from(now).unwrap_or(u32::MAX);
+        let indexed = self.run.client.index(peer, pattern, |IndexEntry { size, age, name }| {
+            let details = Details { size, modified: now.saturating_sub(u32::try_from(age).unwrap_or(u32::MAX)) };
+            self.take(number, name, Some(details), &mut counts)
+        });
         let has_index = match indexed {
             Err(failure) if may_know_no_index(&failure) => {
                 log::debug!("{peer} gives no index: {failure}");
@@ -199,11 +204,17 @@ impl Calls<'_> {
     }
 
     /// Collects one name as it came, if it may be saved here.
-    fn take(&self, number: usize, bytes: &[u8], size: Option<u64>, counts: &mut NameCounts) -> Result<(), CallError> {
+    fn take(
+        &self,
+        number: usize,
+        bytes: &[u8],
+        details: Option<Details>,
+        counts: &mut NameCounts,
+    ) -> Result<(), CallError> {
         match self.check(bytes) {
             Ok(name) => {
                 counts.accepted += 1;
-                self.collector.add(number, &name, size)
+                self.collector.add(number, &name, details)
             }
             Err(reason) => {
                 counts.refused += 1;

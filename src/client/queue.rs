@@ -13,6 +13,7 @@
 mod failures;
 mod holders;
 mod packs;
+mod updates;
 
 use std::{collections::VecDeque, mem, ops::Range, time::Instant};
 
@@ -58,7 +59,7 @@ pub(super) enum Next {
 pub(super) enum Outcome {
     /// It was downloaded; it has this many bytes.
     Saved(u64),
-    /// A file had the name.
+    /// A file had the name, and has it still.
     AlreadyHere,
     /// All that list it say that it is a directory.
     Directory,
@@ -70,7 +71,11 @@ pub(super) enum Outcome {
 pub(super) struct Tally {
     pub(super) saved: usize,
     pub(super) bytes: u64,
+    /// Of these, the ones that took the place of another content.
+    pub(super) updated: usize,
     pub(super) already_here: usize,
+    /// Of these, the ones of which others have another size.
+    pub(super) differing: usize,
     pub(super) directories: usize,
     pub(super) failed: usize,
     /// Of these, the ones for which there was no room.
@@ -137,6 +142,18 @@ struct State {
     is_file: bool,
     /// Whether a pack did not bring it, so that it is asked for by itself.
     is_unpacked: bool,
+    before: Before,
+}
+
+/// What had a name when it was listed.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Before {
+    #[default]
+    Nothing,
+    /// A file.
+    File,
+    /// A file, of which somebody has another size.
+    Differing,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -323,8 +340,9 @@ impl DownloadQueue {
             Outcome::Saved(bytes) => {
                 self.tally.saved += 1;
                 self.tally.bytes += bytes;
+                self.tally.updated += usize::from(self.states[name].before != Before::Nothing);
             }
-            Outcome::AlreadyHere => self.tally.already_here += 1,
+            Outcome::AlreadyHere => self.count_as_here(name),
             Outcome::Directory => self.tally.directories += 1,
             Outcome::Failed => self.tally.failed += 1,
         }

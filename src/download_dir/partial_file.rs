@@ -1,7 +1,7 @@
 //! A file that is not whole yet: under which name, and where there is data in it.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
     os::unix::fs::MetadataExt,
@@ -16,6 +16,13 @@ use super::anonymous::LinkMethod;
 /// Device, inode, size, and the times of the last change of the content and of the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(u64, u64, u64, (i64, i64), (i64, i64));
+
+impl Fingerprint {
+    pub(super) fn of(found: &Metadata) -> Self {
+        let modified = (found.mtime(), found.mtime_nsec());
+        Self(found.dev(), found.ino(), found.len(), modified, (found.ctime(), found.ctime_nsec()))
+    }
+}
 
 /// A file that is not whole yet. Dropped, it is gone.
 pub(crate) enum PartialFile {
@@ -42,9 +49,7 @@ impl PartialFile {
 
     /// What changes whenever somebody writes to it.
     pub(crate) fn fingerprint(&self) -> io::Result<Fingerprint> {
-        let found = self.file().metadata()?;
-        let modified = (found.mtime(), found.mtime_nsec());
-        Ok(Fingerprint(found.dev(), found.ino(), found.len(), modified, (found.ctime(), found.ctime_nsec())))
+        Ok(Fingerprint::of(&self.file().metadata()?))
     }
 
     /// Where there is data in it. A file system that does not know has data everywhere.

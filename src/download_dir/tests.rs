@@ -39,7 +39,7 @@ fn ways(dir: &TempDir) -> Vec<DownloadDir> {
 fn save(downloads: &DownloadDir, text: &str, content: &[u8]) -> io::Result<Committed> {
     let partial = downloads.create()?;
     partial.file().write_all(content)?;
-    let mut results = downloads.commit_batch(vec![(name(text), partial)]);
+    let mut results = downloads.commit_batch(vec![(name(text), partial, None)]);
     assert_eq!(results.len(), 1);
     results.remove(0)
 }
@@ -127,7 +127,7 @@ fn a_living_clients_partial_file_is_not_removed() {
     let second = open(&dir);
     assert_eq!(entries(&dir).len(), 1);
     assert_eq!(save(&second, "other", b"").unwrap(), Committed::Saved);
-    let results = first.commit_batch(vec![(name("mine"), partial)]);
+    let results = first.commit_batch(vec![(name("mine"), partial, None)]);
     assert!(matches!(results[0], Ok(Committed::Saved)), "{results:?}");
     assert_eq!(fs::read(dir.path().join("mine")).unwrap(), b"going on");
     assert_eq!(entries(&dir), ["mine", "other"]);
@@ -155,7 +155,7 @@ fn a_partial_file_that_was_kept_is_opened_again_by_its_name() {
         assert_eq!(content, b"alf");
         let second = next.make_resumable(&name("a"), self::partial(&next, b"second"));
         assert!(!next.keep(&name("a"), second), "its name is taken");
-        assert!(matches!(next.commit_batch(vec![(name("a"), partial)])[0], Ok(Committed::Saved)));
+        assert!(matches!(next.commit_batch(vec![(name("a"), partial, None)])[0], Ok(Committed::Saved)));
         assert_eq!(entries(&dir), ["a"]);
         fs::remove_file(dir.path().join("a")).unwrap();
         keep(&downloads, "a", b"half");
@@ -323,9 +323,9 @@ fn a_batch_has_a_result_for_each_file_in_order() {
     fs::write(dir.path().join("7"), b"theirs").unwrap();
     let mut batch: Vec<_> = (0..MAX_BATCH - 1)
         .map(|number| number.to_string())
-        .map(|text| (name(&text), partial(&downloads, text.as_bytes())))
+        .map(|text| (name(&text), partial(&downloads, text.as_bytes()), None))
         .collect();
-    batch.push((name("3"), partial(&downloads, b"the second of this name")));
+    batch.push((name("3"), partial(&downloads, b"the second of this name"), None));
     for (number, result) in downloads.commit_batch(batch).into_iter().enumerate() {
         let is_taken = number == 7 || number == 63;
         let committed = if is_taken { Committed::AlreadyExists } else { Committed::Saved };
@@ -343,7 +343,7 @@ fn a_batch_is_synced_by_many_threads_where_syncing_is_slow() {
     let downloads = open(&dir);
     downloads.syncs_slowly.store(true, Ordering::Relaxed);
     let texts: Vec<String> = (0..MAX_BATCH).map(|number| number.to_string()).collect();
-    let batch = texts.iter().map(|text| (name(text), partial(&downloads, text.as_bytes()))).collect();
+    let batch = texts.iter().map(|text| (name(text), partial(&downloads, text.as_bytes()), None)).collect();
     for (result, text) in downloads.commit_batch(batch).into_iter().zip(&texts) {
         assert_eq!(result.unwrap(), Committed::Saved, "{text}");
         assert_eq!(fs::read_to_string(dir.path().join(text)).unwrap(), *text);
@@ -369,7 +369,7 @@ fn a_directory_that_vanished_is_an_error_of_each_file() {
     let partial = partial(&downloads, b"x");
     fs::remove_dir_all(&dir).unwrap();
     assert_eq!(downloads.create().err().unwrap().kind(), ErrorKind::NotFound);
-    let results = downloads.commit_batch(vec![(name("a"), partial)]);
+    let results = downloads.commit_batch(vec![(name("a"), partial, None)]);
     assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(downloads.entry(&name("a")), None);
     fs::create_dir(&dir).unwrap();

@@ -29,13 +29,13 @@ fn content(bytes: usize, seed: u64) -> Vec<u8> {
 }
 
 /// A server that is called through a wire.
-struct Holder {
+pub(crate) struct Holder {
     server: Server,
-    url: String,
+    pub(crate) url: String,
     _relay: Relay,
 }
 
-fn hold(dir: &Dir, wire: Wire) -> Holder {
+pub(crate) fn hold(dir: &Dir, wire: Wire) -> Holder {
     let mut relay = Relay::bind();
     let port = SilentPort::reserve().port;
     let server = serve(dir).port(relay.port()).options(["-v", "--bind", &format!("127.0.0.1:{port}")]).start();
@@ -48,7 +48,7 @@ fn guide(holders: &[&Holder]) -> FakePeer {
     FakePeer::new().on_peers(Reply::peers(holders.iter().map(|holder| &holder.url))).start()
 }
 
-fn wire(mebibytes: u32) -> Wire {
+pub(crate) fn wire(mebibytes: u32) -> Wire {
     Wire { delay: Duration::from_millis(5), rate: Some(mebibytes << 20), ..Wire::default() }
 }
 

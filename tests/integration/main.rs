@@ -17,6 +17,7 @@
 //! - `layers`: reads the source: imports go down the layers, each foreign crate is known to one room
 //! - `terminal`: bars, the prompt for the password and ctrl-c, at a pseudo-terminal whose screen is modelled
 //! - `texts`: help, messages and logs, word for word
+//! - `update`: files that are here in another state than elsewhere, and what `--update` makes of them
 //! - `client`: what a client makes of good and bad answers: exit status, files, words
 //!
 //! Every test has its own directories and ports, so all of them run at once. Heavy variants run when `TINYP2P_FULL`
@@ -28,7 +29,9 @@
 //!   `a_client_killed_at_any_moment_leaves_nothing_that_is_not_whole`,
 //!   `an_answer_to_a_fetch_that_is_cut_at_any_byte_leaves_no_file`,
 //!   `content_is_synced_before_it_gets_its_name_and_the_name_before_it_is_printed`
-//! - No existing file is replaced, followed or waited for: `nothing_that_stands_under_a_name_is_touched_or_followed`
+//! - No existing file is replaced without `--update`, followed or waited for:
+//!   `nothing_that_stands_under_a_name_is_touched_or_followed`,
+//!   `a_kill_at_any_moment_of_an_update_leaves_the_old_or_the_new_whole`
 //! - Partial files are never shared, and the next run goes on with them or removes them:
 //!   `what_a_killed_client_left_is_reclaimed_by_the_next`, `a_download_that_was_ended_goes_on_where_it_was`,
 //!   `a_kept_file_is_removed_when_it_is_old_or_its_file_is_there`
@@ -70,4 +73,5 @@ mod strangers;
 mod support;
 mod terminal;
 mod texts;
+mod update;
 mod wire;

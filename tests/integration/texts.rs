@@ -437,7 +437,10 @@ fn in_a_pipe_there_are_names_and_a_summary() {
     let server = serve(&shared).start();
     let here = Dir::with([("b", &b"mine"[..])]);
     let run = download(&here, server.url()).run().ends(0, &["a", "c"], &[]);
-    assert_eq!(timeless(&run.stderr), "tinyp2p: 2 files, 4 B in T s (RATE), 1 already here, 0 failed\n");
+    assert_eq!(
+        timeless(&run.stderr),
+        "tinyp2p: 2 files, 4 B in T s (RATE), 1 already here, 1 of them differs, 0 failed\n"
+    );
     let run = download(&Dir::new(), server.url()).pattern("^a$").run().ends(0, &["a"], &[]);
     assert_eq!(timeless(&run.stderr), "tinyp2p: 1 file, 1 B in T s (RATE), 0 already here, 0 failed\n");
     let run = download(&here, server.url()).pattern("z").run().ends(0, &[], &[]);
@@ -689,7 +692,7 @@ fn bash_completes_behind_any_password() {
     command.arg("./try");
     let run = Running::start(&dir, command).finish();
     let expected = "-q -v -h -V --generate --dir --timeout --quiet --verbose --help --version server client\n\
-                    server\n--bind\n--jobs --list --timeout --quiet --verbose --dir --help\n";
+                    server\n--bind\n--jobs --list --update --timeout --quiet --verbose --dir --help\n";
     assert_eq!((&*run.stdout, &*run.stderr), (expected, ""), "{run}");
 }
 

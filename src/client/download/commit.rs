@@ -36,7 +36,7 @@ impl Downloads<'_> {
         for Downloaded { task, file, bytes } in batch {
             match file.into_partial() {
                 Ok(partial) => {
-                    files.push((task.file_name.clone(), partial));
+                    files.push((task.file_name.clone(), partial, self.update_of(&task).map(|update| update.existing)));
                     tasks.push((task, bytes));
                 }
                 Err(error) => self.fail_here(&task, &error),
@@ -47,6 +47,10 @@ impl Downloads<'_> {
             match committed {
                 Ok(Committed::Saved) => saved.push((task, bytes)),
                 Ok(Committed::AlreadyExists) => self.leave_alone(&task),
+                Ok(Committed::Changed) => {
+                    log::warn!("'{}' changed here meanwhile; it is left as it is", task.file_name);
+                    self.keep_existing(&task);
+                }
                 Err(error) => self.fail_here(&task, &error),
             }
         }
@@ -80,12 +84,18 @@ impl Downloads<'_> {
         if unnamed > 0 {
             log::warn!("{} appeared here meanwhile", format::count(unnamed, "more file"));
         }
-        let Tally { saved, bytes, already_here, failed, directories, open, .. } = tally;
+        let Tally { saved, updated, bytes, already_here, differing, failed, directories, open, .. } = tally;
         let is_interrupted = self.run.interruption.has_come();
         let how = if is_interrupted { "interrupted: " } else { "" };
         let elapsed = self.begun.get().map_or(Duration::ZERO, Instant::elapsed);
         let done = format::tally(saved, bytes, elapsed);
-        let mut text = format!("{how}{done}, {already_here} already here, {failed} failed");
+        let updated = if updated > 0 { format!(", {updated} of them updated") } else { String::new() };
+        let differing = match differing {
+            0 => String::new(),
+            1 => ", 1 of them differs".to_owned(),
+            _ => format!(", {differing} of them differ"),
+        };
+        let mut text = format!("{how}{done}{updated}, {already_here} already here{differing}, {failed} failed");
         let directory = if directories == 1 { "directory" } else { "directories" };
         for (count, what) in [(directories, directory), (open, "not fetched")] {
             if count > 0 {

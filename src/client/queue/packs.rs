@@ -70,7 +70,7 @@ mod tests {
 
     use super::{
         super::{
-            super::collector::{PeerListing, listing_with_sizes},
+            super::collector::{Details, PeerListing, listing_with_details},
             Next, Outcome,
             tests::{expect, refuse, take_pack},
         },
@@ -81,7 +81,8 @@ mod tests {
     /// A listing of these files, by number and size.
     fn index_of(peer: usize, files: &[(usize, u64)]) -> PeerListing {
         let files: Vec<(String, u64)> = files.iter().map(|(name, size)| (format!("{name:03}"), *size)).collect();
-        let listing = listing_with_sizes(files.iter().map(|(name, size)| (&**name, Some(*size))));
+        let details = |size| Some(Details { size, modified: 0 });
+        let listing = listing_with_details(files.iter().map(|(name, size)| (&**name, details(*size))));
         PeerListing { peer, listing }
     }
 

@@ -1,0 +1,102 @@
+//! Files that are here already: which of them differ at others, and what `--update` fetches again.
+//!
+//! A file is fetched again when a peer has a newer one with another content, and replaced only if it is still what it
+//! was when it was looked at.
+
+use super::{
+    super::queue::{Outcome, Task},
+    Downloads,
+};
+use crate::{
+    digest,
+    download_dir::Existing,
+    error::CallError,
+    lock::lock,
+    protocol::{MAX_DIGEST_BYTES, Part},
+};
+
+/// A file that is to be updated.
+#[derive(Clone)]
+pub(super) struct Update {
+    /// What is here of it.
+    pub(super) existing: Existing,
+    /// Whether others may have the same content, in spite of a newer time.
+    must_compare: bool,
+}
+
+impl Downloads<'_> {
+    /// Compares the files that are here with what all others list, and asks again for those that are to be updated.
+    pub(super) fn compare_with_others(&self) {
+        let mut next = 0;
+        while !self.run.interruption.has_come() {
+            let found = lock(&self.queue).next_here(next);
+            let Some(name) = found else { break };
+            self.compare_one(name);
+            next = name + 1;
+        }
+        let tally = lock(&self.queue).tally();
+        self.check_expected(tally);
+    }
+
+    fn compare_one(&self, name: usize) {
+        let mut queue = lock(&self.queue);
+        let file_name = queue.name(name);
+        let Some(existing) = self.run.dir.existing(&file_name) else { return };
+        let (size, modified) = (existing.size, existing.modified);
+        let differing = queue.differing(name, size);
+        if log::log_enabled!(log::Level::Debug) {
+            for (peer, theirs) in differing {
+                let peer = &self.run.peers[peer];
+                log::debug!("'{file_name}' differs: {size} bytes here, {theirs} at {peer}");
+            }
+        }
+        if !self.run.options.update || !queue.has_newer(name, modified) {
+            return;
+        }
+        if existing.is_link {
+            log::warn!("'{file_name}' is a link here and is not updated");
+            return;
+        }
+        let before = queue.tally().open;
+        let must_compare = queue.reopen(name, size);
+        lock(&self.updates).insert(name, Update { existing, must_compare });
+        self.show_added(before, queue.tally());
+    }
+
+    /// What the file of a task is to replace.
+    pub(super) fn update_of(&self, task: &Task) -> Option<Update> {
+        lock(&self.updates).get(&task.name_id).cloned()
+    }
+
+    /// Leaves a file that is here as it is.
+    pub(super) fn keep_existing(&self, task: &Task) {
+        self.discard_kept(task);
+        self.change(|queue| queue.finish(task.name_id, Outcome::AlreadyHere));
+    }
+
+    /// Whether a peer has the same content as the file that is here.
+    pub(super) fn has_same(&self, task: &Task, update: &Update) -> Result<bool, CallError> {
+        if !update.must_compare {
+            return Ok(false);
+        }
+        // What cannot be read is another content, and what vanished needs none.
+        let Ok(ours) = self.run.dir.open_existing(&task.file_name) else { return Ok(false) };
+        let size = update.existing.size;
+        let mut version = None;
+        let mut offset = 0;
+        loop {
+            self.check_going()?;
+            let part = Part { offset, length: MAX_DIGEST_BYTES.min(size - offset) };
+            let theirs = self.digest(task, part)?;
+            if *version.get_or_insert(theirs.version.clone()) != theirs.version {
+                return Err(CallError::Changed);
+            }
+            let is_same =
+                theirs.size == size && digest::sha256(&ours, part.length).is_ok_and(|own| own == theirs.sha256);
+            offset += part.length;
+            if !is_same || offset == size {
+                return Ok(is_same);
+            }
+        }
+    }
+}
