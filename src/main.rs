@@ -24,6 +24,7 @@ mod peer;
 mod peer_client;
 mod progress;
 mod protocol;
+mod rate_limit;
 mod server;
 mod shared_dir;
 mod signals;

@@ -16,6 +16,7 @@ use crate::{
     escape::Escaped,
     pattern::Pattern,
     peer::{InvalidPeerUrl, PeerUrl},
+    rate_limit::MIN_RATE,
 };
 
 /// The longest timeout in seconds, a day: a longer one means nothing to anyone.
@@ -133,6 +134,10 @@ pub(crate) struct Common {
     /// How long a peer may be silent
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
+
+    /// Most bytes a second each way, as in 500K or 2M
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
+    pub(crate) limit_rate: Option<u64>,
 
     /// Print errors and warnings only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -271,6 +276,15 @@ fn jobs(text: &str) -> Result<u8, String> {
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "expected an address and a port, such as 0.0.0.0:4000 or [::]:4000")
+}
+
+fn rate(text: &str) -> Result<u64, &'static str> {
+    let units = [('K', 10), ('M', 20), ('G', 30)];
+    let unit = units.into_iter().find(|(unit, _)| text.to_uppercase().ends_with(*unit));
+    let digits = if unit.is_some() { &text[..text.len() - 1] } else { text };
+    let rate = digits.parse().ok().and_then(|count: u64| count.checked_mul(1 << unit.map_or(0, |(_, shift)| shift)));
+    let rate = rate.filter(|rate| *rate >= MIN_RATE);
+    rate.ok_or("expected bytes a second such as 500K, 2M or 1G, at least 16K")
 }
 
 fn seconds_or_never(text: &str) -> Result<Duration, String> {

@@ -93,7 +93,7 @@ struct Downloaded<'a> {
 
 impl<'a> Downloads<'a> {
     pub(super) fn new(run: &'a Run) -> Self {
-        let queue = Mutex::new(DownloadQueue::new(run.peers.len(), run.options.jobs.into()));
+        let queue = Mutex::new(DownloadQueue::new(run.peers.len(), run.jobs));
         Self {
             run,
             progress: OnceLock::new(),
@@ -102,7 +102,7 @@ impl<'a> Downloads<'a> {
             changed: Condvar::new(),
             is_short_of_room: AtomicBool::new(false),
             appeared: AtomicUsize::new(0),
-            files: Arc::new(LargeFiles::new(run.options.jobs.into())),
+            files: Arc::new(LargeFiles::new(run.jobs)),
             kept: Mutex::default(),
             updates: Mutex::default(),
             digests: run.peers.iter().map(|_| Semaphore::new(DIGESTS_PER_PEER)).collect(),

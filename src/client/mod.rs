@@ -49,6 +49,7 @@ use crate::{
     peer::{PeerList, PeerUrl},
     peer_client::PeerClient,
     progress::{self, Spinner},
+    rate_limit::RateLimit,
     signals,
 };
 
@@ -62,6 +63,8 @@ struct Run<'a> {
     client: &'a PeerClient,
     dir: &'a DownloadDir,
     options: &'a cli::Client,
+    /// How many files are downloaded at once.
+    jobs: usize,
     interruption: &'a Interruption,
     peers: &'a [PeerUrl],
 }
@@ -71,7 +74,10 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
     let path = &options.common.dir;
     let dir = if options.list { DownloadDir::read_only(path) } else { DownloadDir::open(path) };
     let dir = &dir.map_err(|cause| Error::Directory { path: path.clone(), cause })?;
-    let client = &PeerClient::new(password, options.common.timeout, MAX_CALLS_PER_PEER);
+    let jobs = usize::from(options.jobs);
+    let limit = options.common.limit_rate.map(RateLimit::new);
+    let jobs = limit.as_ref().map_or(jobs, |limit| jobs.min(limit.most_transfers()));
+    let client = &PeerClient::with_limit(password, options.common.timeout, MAX_CALLS_PER_PEER, limit, jobs);
     let interruption = &Interruption::watch(client)?;
     let peers = match exchange_peers(client, &options.url) {
         Err(_) if interruption.has_come() => {
@@ -80,7 +86,7 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
         }
         peers => peers?,
     };
-    let run = Run { client, dir, options, interruption, peers: peers.as_slice() };
+    let run = Run { client, dir, options, jobs, interruption, peers: peers.as_slice() };
     let is_complete = if options.list { list(&run)? } else { download(&run) };
     if interruption.has_come() {
         return Ok(interruption.exit_code());
@@ -119,7 +125,7 @@ fn download(run: &Run) -> bool {
         let asking = thread::Builder::new().name("listing".to_owned()).spawn_scoped(scope, ask);
         // Where no thread is to be had, one comes after the other.
         let asking = asking.map_err(|_| ask());
-        let is_here = downloads.run(run.options.jobs.into());
+        let is_here = downloads.run(run.jobs);
         let is_first_heard = asking.map_or_else(identity, |thread| thread.join().expect("asking panics not"));
         is_here && is_first_heard
     })

@@ -5,6 +5,7 @@
 //! peer answers itself or not at all.
 
 mod resolver;
+mod small_window;
 mod stall_timeout;
 
 use std::{
@@ -30,10 +31,12 @@ use crate::{
     pack::{self, PackError, PackedFile, read_pack},
     peer::PeerUrl,
     protocol::{self, Digest, IndexEntry, Op, Part, RAW_MEDIA_TYPE},
+    rate_limit::{Limited, RateLimit},
     xmlrpc,
 };
 
 use resolver::CachingResolver;
+use small_window::SmallWindow;
 pub(crate) use stall_timeout::cancellable;
 use stall_timeout::{Call, ResponseBody, StallTimeout, is_cancelled, step};
 
@@ -54,6 +57,10 @@ const OUTPUT_BYTES: usize = 16 << 10;
 
 /// The most bytes that are read of an answer in place of a pack.
 const MAX_FAULT_BYTES: u64 = 64 << 10;
+
+/// What all downloads together may have received and not read, where a rate limits them: the bytes of a second divided by
+/// this. Less would slow them down over a wire of 100 ms.
+const UNREAD_PARTS: u64 = 8;
 
 /// How much is copied at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -78,12 +85,28 @@ pub(crate) struct PeerClient {
     is_over: Arc<AtomicBool>,
     password: Password,
     stall_timeout: Duration,
+    /// Limits the content that is received.
+    limit: Option<RateLimit>,
 }
 
 impl PeerClient {
     /// Calls with this password; a peer may stall for this long. This many connections to one peer are kept for further
     /// calls.
     pub(crate) fn new(password: Password, stall_timeout: Duration, idle_per_peer: usize) -> Self {
+        Self::with_limit(password, stall_timeout, idle_per_peer, None, 1)
+    }
+
+    /// Like [`new`](Self::new), and limits the content of so many downloads at once together.
+    pub(crate) fn with_limit(
+        password: Password,
+        stall_timeout: Duration,
+        idle_per_peer: usize,
+        limit: Option<RateLimit>,
+        downloads: usize,
+    ) -> Self {
+        let unread = limit.as_ref().map(|limit| limit.rate() / UNREAD_PARTS / downloads as u64);
+        let unread = unread.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let input_bytes = limit.as_ref().map_or(INPUT_BYTES, |limit| limit.piece().max(MAX_HEAD_BYTES));
         let config = Agent::config_builder()
             .proxy(None)
             .http_status_as_error(false)
@@ -96,16 +119,16 @@ impl PeerClient {
             .timeout_per_write(Some(stall_timeout))
             .timeout_per_read(Some(step(stall_timeout)))
             .max_response_header_size(MAX_HEAD_BYTES)
-            .input_buffer_size(INPUT_BYTES)
+            .input_buffer_size(input_bytes)
             .output_buffer_size(OUTPUT_BYTES)
             .max_idle_connections(MAX_IDLE.min(fd_limit::available() / 4))
             .max_idle_connections_per_host(idle_per_peer)
             .build();
         let is_over = Arc::new(AtomicBool::new(false));
         let stalls = StallTimeout { limit: stall_timeout, is_over: Arc::clone(&is_over) };
-        let connector = TcpConnector::default().chain(stalls);
+        let connector = SmallWindow::new(unread).chain(TcpConnector::default()).chain(stalls);
         let agent = Agent::with_parts(config, connector, CachingResolver::default());
-        Self { agent, is_over, password, stall_timeout }
+        Self { agent, is_over, password, stall_timeout, limit }
     }
 
     /// Op 0: tells `peer` of these peers, and returns what it knows then, as it says it.
@@ -152,7 +175,7 @@ impl PeerClient {
         let response = self.post(peer, &op, "application/x-tar, text/xml", None)?;
         check_encoding(&response)?;
         let is_pack = header_text(&response, header::CONTENT_TYPE) == Some(pack::MEDIA_TYPE);
-        let body = ResponseBody(response.into_body().into_reader());
+        let body = self.content(response);
         if !is_pack {
             // A fault, most likely.
             let reply = BufReader::new(body.take(MAX_FAULT_BYTES));
@@ -167,6 +190,11 @@ impl PeerClient {
     pub(crate) fn digest(&self, peer: &PeerUrl, name: &FileName, part: Part) -> Result<Digest, CallError> {
         let op = Op::Digest(name.as_str().into(), part);
         Ok(protocol::read_digest(self.post_for_list(peer, &op)?)?)
+    }
+
+    /// The body of a response that is content, received within the limit.
+    fn content(&self, response: Response<Body>) -> Limited<ResponseBody> {
+        Limited { inner: ResponseBody(response.into_body().into_reader()), limit: self.limit.clone() }
     }
 
     fn post_for_list(&self, peer: &PeerUrl, op: &Op) -> Result<BufReader<ResponseBody>, CallError> {
@@ -198,7 +226,7 @@ impl PeerClient {
         if is_raw && let Some(version) = version.and_then(|text| text.strip_prefix('"')?.strip_suffix('"')) {
             sink.set_version(version);
         }
-        let mut body = ResponseBody(response.into_body().into_reader());
+        let mut body = self.content(response);
         match length {
             _ if !is_raw => Ok(protocol::read_content(BufReader::with_capacity(PIECE_BYTES, body), sink)?),
             Some(length) => {
@@ -212,6 +240,7 @@ impl PeerClient {
     /// Ends all calls, now and in future.
     pub(crate) fn shut_down(&self) {
         self.is_over.store(true, Ordering::Relaxed);
+        self.limit.iter().for_each(RateLimit::end);
         self.agent.clone().shutdown();
     }
 

@@ -51,6 +51,7 @@ use crate::{
     membership::Membership,
     peer::PeerUrl,
     peer_client::PeerClient,
+    rate_limit::RateLimit,
     shared_dir::{SharedDir, Statistics},
     signals,
 };
@@ -92,6 +93,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let membership = Arc::new(Mutex::new(membership));
     let peers_received = wake.clone();
     let transfer_log = Arc::new(TransferLog::default());
+    let sending = common.limit_rate.map(RateLimit::new);
     let handler = Handler {
         url: url.clone(),
         password: password.clone(),
@@ -107,6 +109,8 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
         transfer_log: Arc::clone(&transfer_log),
         digests: Semaphore::new(DIGESTS_AT_ONCE),
         digest_wait: common.timeout / 4,
+        limit: sending.clone(),
+        place_wait: common.timeout / 4,
     };
 
     remove_stale_private_dirs();
@@ -128,6 +132,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     stopped.recv().expect("the thread that waits for signals lives as long as the server");
     log::info!("stopped by a signal");
     let _ = wake.send(Wake::Stop);
+    sending.iter().for_each(RateLimit::end);
     client.shut_down();
     drop(http_server);
     transfer_log.log_now();

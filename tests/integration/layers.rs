@@ -32,7 +32,7 @@ const ROOMS: &[Room] = &[
     (3, "server/gossip", &[]),
     (4, "client/mod", &[]),
     (3, "client", &[]),
-    (2, "peer_client", &["httpdate", "ureq"]),
+    (2, "peer_client", &["httpdate", "socket2", "ureq"]),
     (2, "shared_dir", &[]),
     (2, "download_dir", &["tempfile"]),
     (2, "membership", &[]),
@@ -53,6 +53,7 @@ const ROOMS: &[Room] = &[
     (0, "error", &[]),
     (0, "signals", &["signal_hook"]),
     (0, "fd_limit", &[]),
+    (1, "rate_limit", &[]),
     (0, "lock", &[]),
 ];
 

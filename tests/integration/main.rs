@@ -3,6 +3,7 @@
 //! - `cli`: how words become passwords, patterns, options and usage errors; exit statuses that need no network
 //! - `wire`: HTTP and XML-RPC, byte for byte, against a server; the exchanges recorded from the original
 //! - `files`: what a server shares, what it never does, and how content is spelled
+//! - `rate`: the limits for what is sent and received
 //! - `relay`: the long wire of the benchmark delays and limits as it says
 //! - `packs`: what a client makes of good and bad indices and packs, and what each bad one costs
 //! - `parts`: parts of files and their digests, as a server gives them
@@ -65,6 +66,7 @@ mod liars;
 mod network;
 mod packs;
 mod parts;
+mod rate;
 mod relay;
 mod roundtrip;
 mod stalls;

@@ -691,8 +691,8 @@ fn bash_completes_behind_any_password() {
     let mut command = Command::new("bash");
     command.arg("./try");
     let run = Running::start(&dir, command).finish();
-    let expected = "-q -v -h -V --generate --dir --timeout --quiet --verbose --help --version server client\n\
-                    server\n--bind\n--jobs --list --update --timeout --quiet --verbose --dir --help\n";
+    let expected = "-q -v -h -V --generate --dir --timeout --limit-rate --quiet --verbose --help --version server client\n\
+                    server\n--bind\n--jobs --list --update --timeout --limit-rate --quiet --verbose --dir --help\n";
     assert_eq!((&*run.stdout, &*run.stderr), (expected, ""), "{run}");
 }
 

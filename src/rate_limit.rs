@@ -1,0 +1,169 @@
+//! A limit for the bytes of content that flow in one direction, shared fairly between all transfers.
+//!
+//! A token bucket: each piece of a transfer reserves the time that it takes at the rate, behind all that were reserved
+//! before, and waits until that begins. So transfers that want more than they get take turns, and what is not reserved
+//! for a while is lost, but for a tenth of a second.
+
+use std::{
+    io::{self, Read, Write},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::lock::{Permit, Semaphore, lock};
+
+/// The lowest rate in bytes a second.
+pub(crate) const MIN_RATE: u64 = 16 << 10;
+
+/// The bytes in a second that each transfer gets at least, while no more run than can.
+const MIN_SHARE: u64 = 1 << 10;
+
+/// The bytes of a piece: what the rate allows in a tenth of a second, within these bounds.
+const PIECES_A_SECOND: u64 = 10;
+const MIN_PIECE: u64 = 1 << 10;
+const MAX_PIECE: u64 = 64 << 10;
+
+/// How much time that nobody used can be made up for.
+const BURST: Duration = Duration::from_millis(100);
+
+/// How long a wait lasts at most before it is looked whether all is over.
+const STEP: Duration = Duration::from_millis(100);
+
+/// A limit in bytes a second; a clone shares it.
+#[derive(Clone, Debug)]
+pub(crate) struct RateLimit(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    rate: u64,
+    /// From when on nothing is reserved.
+    free_from: Mutex<Instant>,
+    /// How many transfers may run.
+    places: Semaphore,
+    is_over: AtomicBool,
+}
+
+impl RateLimit {
+    /// Limits to this rate in bytes a second, [`MIN_RATE`] at least.
+    pub(crate) fn new(rate: u64) -> Self {
+        let places = Semaphore::new(usize::try_from(rate / MIN_SHARE).unwrap_or(usize::MAX));
+        Self(Arc::new(Shared { rate, free_from: Mutex::new(Instant::now()), places, is_over: AtomicBool::new(false) }))
+    }
+
+    /// The most bytes that flow at a time.
+    pub(crate) fn piece(&self) -> usize {
+        let piece = (self.0.rate / PIECES_A_SECOND).clamp(MIN_PIECE, MAX_PIECE);
+        usize::try_from(piece).expect("a piece is small")
+    }
+
+    /// How many transfers may run at once.
+    pub(crate) fn most_transfers(&self) -> usize {
+        usize::try_from(self.0.rate / MIN_SHARE).unwrap_or(usize::MAX)
+    }
+
+    /// The bytes in a second.
+    pub(crate) fn rate(&self) -> u64 {
+        self.0.rate
+    }
+
+    /// Waits until so few transfers run that each gets a kibibyte a second, but not for longer than this: who goes on then
+    /// gets less. The place is free again when the result is dropped.
+    pub(crate) fn wait_for_place(&self, most: Duration) -> Option<Permit<'_>> {
+        self.0.places.acquire_within(most, usize::MAX)
+    }
+
+    /// Waits until so many bytes may flow.
+    pub(crate) fn wait_for(&self, bytes: usize) {
+        let start = self.reserve(bytes, Instant::now());
+        while let Some(left) = start.checked_duration_since(Instant::now())
+            && !left.is_zero()
+            && !self.0.is_over.load(Ordering::Relaxed)
+        {
+            thread::sleep(left.min(STEP));
+        }
+    }
+
+    /// Lets nobody wait any more.
+    pub(crate) fn end(&self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Reserves the time that so many bytes take; when it begins.
+    fn reserve(&self, bytes: usize, now: Instant) -> Instant {
+        let mut free_from = lock(&self.0.free_from);
+        let start = (*free_from).max(now.checked_sub(BURST).unwrap_or(now));
+        let nanoseconds = bytes as u128 * 1_000_000_000 / u128::from(self.0.rate);
+        *free_from = start + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        start
+    }
+}
+
+/// Reads or writes within a limit, if there is one, a piece at a time.
+pub(crate) struct Limited<T> {
+    pub(crate) inner: T,
+    pub(crate) limit: Option<RateLimit>,
+}
+
+impl<T: Read> Read for Limited<T> {
+    /// What was read is waited for afterwards: how much comes is not known before.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(limit) = &self.limit else { return self.inner.read(buffer) };
+        let most = buffer.len().min(limit.piece());
+        let count = self.inner.read(&mut buffer[..most])?;
+        limit.wait_for(count);
+        Ok(count)
+    }
+}
+
+impl<T: Write> Write for Limited<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(limit) = &self.limit else { return self.inner.write(bytes) };
+        let piece = &bytes[..bytes.len().min(limit.piece())];
+        limit.wait_for(piece.len());
+        self.inner.write(piece)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_follows_on_what_was_and_only_a_little_is_made_up_for() {
+        let limit = RateLimit::new(1000);
+        let now = Instant::now() + Duration::from_secs(60);
+        let milliseconds = |bytes, at: u64| {
+            let start = limit.reserve(bytes, now + Duration::from_millis(at));
+            (start + BURST).duration_since(now).as_millis()
+        };
+        assert_eq!(milliseconds(500, 0), 0, "a tenth of a second is made up for");
+        assert_eq!(milliseconds(1000, 0), 500);
+        assert_eq!(milliseconds(1, 1000), 1500);
+        assert_eq!(milliseconds(1, 5000), 5000, "what nobody used is lost");
+    }
+
+    #[test]
+    fn a_piece_is_a_tenth_of_a_second_within_bounds() {
+        let pieces = [MIN_RATE, 100 << 10, 1 << 30].map(|rate| RateLimit::new(rate).piece());
+        assert_eq!(pieces, [1638, 10 << 10, 64 << 10]);
+    }
+
+    #[test]
+    fn nobody_waits_when_all_is_over() {
+        let limit = RateLimit::new(1);
+        limit.wait_for(1_000_000);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| limit.wait_for(1));
+            limit.end();
+            waiting.join().unwrap();
+        });
+    }
+}
