@@ -8,35 +8,38 @@
 mod anonymous;
 mod partial_file;
 mod replacement;
+mod reserve;
+mod stale;
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError},
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, fstatvfs, openat, statat},
+    fs::{AtFlags, FileType, Mode, OFlags, openat, statat},
     process::geteuid,
 };
 use tempfile::{Builder, NamedTempFile, TempPath};
 
-use self::anonymous::LinkMethod;
+use self::{anonymous::LinkMethod, reserve::Reserve};
 pub(crate) use self::{
     partial_file::{Fingerprint, PartialFile},
     replacement::Existing,
+    reserve::{Claim, ClaimedFile},
 };
 use crate::{
     digest,
-    file_name::{self, FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX},
+    file_name::{FileName, PARTIAL_PREFIX, PARTIAL_SUFFIX},
     lock::lock,
 };
 
@@ -73,6 +76,8 @@ pub(crate) struct DownloadDir {
     syncs_slowly: AtomicBool,
     /// The names of the partial files here that are worth resuming.
     resumable: Mutex<BTreeSet<String>>,
+    /// What is to be left free.
+    reserve: Option<Arc<Reserve>>,
 }
 
 /// What became of a whole file.
@@ -124,20 +129,42 @@ impl DownloadDir {
         fs::read_dir(path)?;
         let handle = File::open(path)?;
         let path = std::path::absolute(path)?;
-        Ok(Self { path, handle, link_method: None, syncs_slowly: AtomicBool::default(), resumable: Mutex::default() })
+        let (syncs_slowly, resumable) = (AtomicBool::default(), Mutex::default());
+        Ok(Self { path, handle, link_method: None, syncs_slowly, resumable, reserve: None })
+    }
+
+    /// Leaves room on the file system from now on: a twentieth of it, a gibibyte at most.
+    pub(crate) fn keep_reserve(&mut self) -> io::Result<()> {
+        self.reserve = Some(Reserve::of(&self.handle)?);
+        Ok(())
+    }
+
+    /// Claims room for a file of this size, if it is known. Fails where a reserve is kept and too little is left.
+    pub(crate) fn claim(&self, name: &FileName, size: Option<u64>) -> io::Result<Claim> {
+        let Some(reserve) = &self.reserve else { return Ok(Claim::unlimited()) };
+        let name = resumable_name(name);
+        let here = if lock(&self.resumable).contains(&name) { self.bytes_of(&name) } else { 0 };
+        reserve.claim(size, here)
+    }
+
+    /// Claims room for so many bytes of small files.
+    pub(crate) fn claim_bytes(&self, bytes: u64) -> io::Result<Claim> {
+        self.reserve.as_ref().map_or_else(|| Ok(Claim::unlimited()), |reserve| reserve.claim(Some(bytes), 0))
     }
 
     /// The bytes that this user may still write on the file system, where that can be known.
     pub(crate) fn room(&self) -> Option<u64> {
-        let file_system = fstatvfs(&self.handle).ok()?;
-        Some(file_system.f_bavail.saturating_mul(file_system.f_frsize))
+        reserve::free_bytes(&self.handle)
     }
 
     /// The bytes of the partial files here that are worth resuming.
     pub(crate) fn resumable_bytes(&self) -> u64 {
-        let names = lock(&self.resumable);
-        let found = names.iter().filter_map(|name| fs::symlink_metadata(self.path.join(name)).ok());
-        found.map(|found| found.blocks() * 512).sum()
+        lock(&self.resumable).iter().map(|name| self.bytes_of(name)).sum()
+    }
+
+    /// The bytes that a file takes on the disk.
+    fn bytes_of(&self, name: &str) -> u64 {
+        fs::symlink_metadata(self.path.join(name)).map_or(0, |found| found.blocks() * 512)
     }
 
     /// What has the name, if anything has. Nothing is opened, so nothing can block.
@@ -313,38 +340,6 @@ impl DownloadDir {
             Err(io::Error::new(ErrorKind::NotFound, "the directory was replaced"))
         }
     }
-
-    /// Removes the partial files that no client will resume: those with random names, those that are old, and those whose
-    /// file came after them; what is to replace a file came after it. One that cannot be removed, another user's say, does no harm.
-    fn remove_stale_partials(&self, max_age: Duration) -> io::Result<()> {
-        let mut resumable = BTreeSet::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let Some(name) = entry.file_name().to_str().map(str::to_owned).filter(|name| file_name::is_partial(name))
-            else {
-                continue;
-            };
-            if name.len() == PARTIAL_PREFIX.len() + DIGEST_DIGITS + PARTIAL_SUFFIX.len() && !is_older(&entry, max_age) {
-                resumable.insert(name);
-            } else {
-                let _ = remove_if_abandoned(&entry.path());
-            }
-        }
-        if !resumable.is_empty() {
-            for entry in fs::read_dir(&self.path)? {
-                let entry = entry?;
-                if let Ok(name) = FileName::from_bytes(entry.file_name().as_encoded_bytes())
-                    && let Some(partial) = resumable.get(&resumable_name(&name)).cloned()
-                    && !is_later(&self.path.join(&partial), &entry).unwrap_or_default()
-                {
-                    resumable.remove(&partial);
-                    let _ = remove_if_abandoned(&self.path.join(partial));
-                }
-            }
-        }
-        *lock(&self.resumable) = resumable;
-        Ok(())
-    }
 }
 
 /// The name of the partial file of this name that can be resumed.
@@ -355,19 +350,6 @@ fn resumable_name(name: &FileName) -> String {
 
 fn named(file: File, path: PathBuf) -> NamedTempFile {
     NamedTempFile::from_parts(file, TempPath::try_from_path(path).expect("the path is absolute"))
-}
-
-/// Whether a partial file was not touched for so long. By its status: it may have the modification time of its original.
-fn is_older(entry: &DirEntry, age: Duration) -> bool {
-    let changed = entry.metadata().ok().and_then(|found| u64::try_from(found.ctime()).ok());
-    let changed = changed.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-    changed.is_some_and(|changed| changed.elapsed().is_ok_and(|since| since > age))
-}
-
-/// Whether the status of a file changed after that of an entry: a file has its name since then at the latest.
-fn is_later(path: &Path, entry: &DirEntry) -> io::Result<bool> {
-    let changed = |found: &Metadata| (found.ctime(), found.ctime_nsec());
-    Ok(changed(&path.symlink_metadata()?) > changed(&entry.metadata()?))
 }
 
 /// Makes a partial file and locks it; "already exists", which asks for another name, when another client removed it
@@ -392,20 +374,6 @@ fn create_locked(path: &Path) -> io::Result<File> {
             Err(error)
         }
     }
-}
-
-/// Removes a partial file unless a living client holds its lock.
-fn remove_if_abandoned(path: &Path) -> io::Result<()> {
-    let metadata = path.symlink_metadata()?;
-    if !metadata.is_file() || metadata.nlink() != 1 {
-        return Ok(());
-    }
-    // For writing, because NFS gives exclusive locks to no other.
-    let file = OpenOptions::new().write(true).open(path)?;
-    if file.try_lock().is_ok() && leads_to(path, &file)? {
-        fs::remove_file(path)?;
-    }
-    Ok(())
 }
 
 /// Whether `path` itself, not what it may link to, is `file`: between opening and locking it may have been removed or

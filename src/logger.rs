@@ -27,6 +27,9 @@ pub(crate) fn start(style: Style, level: LevelFilter) {
     let _ = log::set_boxed_logger(Box::new(Logger(style)));
 }
 
+/// The module whose messages are those of a user's client, or of a server's mirror.
+const CLIENT: &str = concat!(env!("CARGO_CRATE_NAME"), "::client");
+
 struct Logger(Style);
 
 impl Log for Logger {
@@ -36,14 +39,17 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
+        // What a mirror fetches is told by the server, in a line for each run.
+        let is_mirrors = self.0 == Style::Log && record.target().starts_with(CLIENT);
+        let level = if is_mirrors { Level::Debug } else { record.level() };
+        if !self.enabled(record.metadata()) || level > log::max_level() {
             return;
         }
         let prefix = match self.0 {
             Style::Tool => "tinyp2p:".to_owned(),
             Style::Log => humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         };
-        let level = match record.level() {
+        let level = match level {
             Level::Error if self.0 == Style::Log => " error:",
             Level::Warn => " warning:",
             _ => "",

@@ -48,7 +48,6 @@ const PASSWORD_HELP: &str = "The shared word; - takes TINYP2P_PASSWORD or standa
 const SERVER_HELP: &str = "\
 Example: tinyp2p secret server 192.0.2.8 4000 http://192.0.2.7:4000
 Prints its own URL once it accepts connections, and runs until a signal ends it.
-The times in its log are UTC.
 Exit status: 0 after a signal, 1 if it cannot start, 2 for a wrong command line";
 
 const CLIENT_HELP: &str = "\
@@ -178,9 +177,17 @@ pub(crate) struct Server {
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub(crate) bind: Option<SocketAddr>,
 
-    /// How often to exchange peers; 0: never
+    /// Exchange peers so often; 0: never
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_never)]
     pub(crate) announce: Duration,
+
+    /// Also fetch what matches and is not here
+    #[arg(long, value_name = "PATTERN", allow_hyphen_values = true, value_parser = pattern)]
+    pub(crate) mirror: Option<Pattern>,
+
+    /// Do so this often
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, requires = "mirror")]
+    pub(crate) mirror_every: Duration,
 
     #[command(flatten)]
     pub(crate) common: Common,
@@ -279,10 +286,10 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 fn rate(text: &str) -> Result<u64, &'static str> {
-    let units = [('K', 10), ('M', 20), ('G', 30)];
-    let unit = units.into_iter().find(|(unit, _)| text.to_uppercase().ends_with(*unit));
-    let digits = if unit.is_some() { &text[..text.len() - 1] } else { text };
-    let rate = digits.parse().ok().and_then(|count: u64| count.checked_mul(1 << unit.map_or(0, |(_, shift)| shift)));
+    let units = [(['K', 'k'], 10), (['M', 'm'], 20), (['G', 'g'], 30)];
+    let with_unit = units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let (digits, shift) = with_unit.unwrap_or((text, 0));
+    let rate = digits.parse().ok().and_then(|count: u64| count.checked_mul(1 << shift));
     let rate = rate.filter(|rate| *rate >= MIN_RATE);
     rate.ok_or("expected bytes a second such as 500K, 2M or 1G, at least 16K")
 }

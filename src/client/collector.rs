@@ -7,6 +7,7 @@
 use std::{
     iter, mem,
     sync::{Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use crate::{error::CallError, file_name::FileName, lock::lock};
@@ -53,6 +54,12 @@ pub(super) struct Details {
 }
 
 impl Details {
+    /// Of a file of this size in bytes that was last changed so many seconds ago.
+    pub(super) fn new(size: u64, age: u64) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self { size, modified: u32::try_from(now.saturating_sub(age)).unwrap_or(u32::MAX) }
+    }
+
     fn to_bytes(self) -> [u8; DETAILS_BYTES] {
         let mut bytes = [0; DETAILS_BYTES];
         bytes[..8].copy_from_slice(&self.size.to_le_bytes());

@@ -73,6 +73,9 @@ pub(super) struct Downloads<'a> {
 /// the same directory, must not say the same of each of thousands.
 const FILES_NAMED: usize = 3;
 
+/// The most names of refused files that are reported.
+const MAX_REFUSED: usize = 100_000;
+
 /// How long a job without work waits at most before it looks whether there is a large file to help with.
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
@@ -184,10 +187,19 @@ impl<'a> Downloads<'a> {
         if let Some(progress) = self.progress.get() {
             progress.finish();
         }
-        let tally = lock(&self.queue).tally();
+        let tally = self.tally();
         self.report_kept();
         self.report(tally);
         is_printed && tally.failed == 0 && tally.open == 0
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        lock(&self.queue).tally()
+    }
+
+    /// The names that failed although all that list them answered.
+    pub(super) fn refused(&self) -> Vec<FileName> {
+        lock(&self.queue).refused().take(MAX_REFUSED).collect()
     }
 
     /// Works through tasks until none is left.
@@ -272,6 +284,7 @@ impl<'a> Downloads<'a> {
         let (name, peer) = (&task.file_name, &self.run.peers[task.peer]);
         let kind = match failure {
             failure if failure.is_break() => SourceFailure::ConnectionLost,
+            failure if failure.is_silence() => SourceFailure::Silence,
             failure if failure.is_directory() => SourceFailure::Directory,
             _ => SourceFailure::Other,
         };

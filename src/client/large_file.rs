@@ -4,9 +4,7 @@
 //! block of which the reference gave the same digest.
 
 use std::{
-    fs::File,
     io, mem,
-    os::unix::fs::FileExt,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,7 +16,7 @@ use super::{
     blocks::{BLOCK_BYTES, Blocks, Claim},
     queue::Task,
 };
-use crate::{lock::lock, progress::FileProgress, protocol::Part};
+use crate::{download_dir::ClaimedFile, lock::lock, progress::FileProgress, protocol::Part};
 
 /// How long a file is fetched before others help with it.
 const MIN_AGE: Duration = Duration::from_millis(500);
@@ -56,7 +54,7 @@ pub(super) struct LargeFile {
     pub(super) task: Task,
     /// Which state of the file at the reference is fetched.
     pub(super) version: String,
-    file: File,
+    file: ClaimedFile,
     progress: Arc<FileProgress>,
     began: Instant,
     state: Mutex<State>,
@@ -100,7 +98,7 @@ impl LargeFiles {
         &self,
         task: Task,
         version: String,
-        file: File,
+        file: ClaimedFile,
         progress: Arc<FileProgress>,
         began: Instant,
         blocks: Blocks,
@@ -288,6 +286,8 @@ impl Drop for Help {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::{file_name::FileName, progress::Progress};
 
@@ -296,9 +296,9 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let file_name = FileName::from_bytes(b"film").unwrap();
         let progress = Arc::new(Progress::start().file(&file_name));
-        let task = Task { file_name, name_id: 0, source: 0, peer: 0 };
+        let task = Task { file_name, name_id: 0, source: 0, peer: 0, size: None };
         let files = Arc::new(LargeFiles::new(4));
-        let own = file.try_clone().unwrap();
+        let own = ClaimedFile::unlimited(file.try_clone().unwrap());
         let large = files.add(task, "v".to_owned(), own, progress, Instant::now(), Blocks::new(bytes));
         (files, large, file)
     }

@@ -10,7 +10,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -32,10 +32,6 @@ const TIMEOUTS_TO_SPEND: u32 = 2;
 
 /// The stack of a thread that asks one peer.
 const STACK_BYTES: usize = 256 << 10;
-
-/// The memory in bytes that all listings and the threads that read them may take, so that the client stays below
-/// 100 MiB.
-const MAX_MEMORY: usize = 80 << 20;
 
 /// The memory in bytes that one thread takes: stack, connection, buffers.
 const THREAD_BYTES: usize = 200 << 10;
@@ -62,10 +58,11 @@ pub(super) struct Answers {
 /// After an interruption the rest is neither asked nor named.
 pub(super) fn ask(run: &Run, join: Join) -> Answers {
     // A call may take a second descriptor while the name of its host is looked up, and files are downloaded meanwhile.
-    let threads = run.peers.len().min(MAX_CALLS).min(fd_limit::available() / 4).max(1);
+    let threads = run.peers.len().min(MAX_CALLS).min(fd_limit::available() / 4);
+    let threads = threads.min(run.memory * 5 / 8 / THREAD_BYTES).max(1);
     let calls = Calls {
         run,
-        collector: ListingCollector::new(run.peers.len(), MAX_MEMORY - threads * THREAD_BYTES),
+        collector: ListingCollector::new(run.peers.len(), run.memory - threads * THREAD_BYTES),
         begun: Instant::now(),
         next: AtomicUsize::new(0),
         ended: Arc::default(),
@@ -77,7 +74,7 @@ pub(super) fn ask(run: &Run, join: Join) -> Answers {
         if run.interruption.has_come() {
             break;
         }
-        if *peer == run.options.url || matches!(failure, CallError::Local(_)) {
+        if Some(peer) == run.named || matches!(failure, CallError::Local(_)) {
             answers.has_failed = true;
             log::error!("could not list the files of {peer}: {failure}");
         } else {
@@ -171,17 +168,14 @@ impl Calls<'_> {
 
     /// Collects the names that one peer lists and that may be saved here; how many these are.
     fn ask_one(&self, number: usize, peer: &PeerUrl) -> Result<usize, CallError> {
-        let limit = self.run.options.common.timeout * TIMEOUTS_TO_SPEND;
+        let limit = self.run.timeout * TIMEOUTS_TO_SPEND;
         if self.is_anyone_silent.load(Ordering::Relaxed) && self.begun.elapsed() >= limit {
             return Err(CallError::Unreachable("not tried, for too many others are silent".to_owned()));
         }
-        let pattern = self.run.options.pattern.as_str();
+        let pattern = self.run.pattern.as_str();
         let mut counts = NameCounts::default();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = u32::try_from(now).unwrap_or(u32::MAX);
         let indexed = self.run.client.index(peer, pattern, |IndexEntry { size, age, name }| {
-            let details = Details { size, modified: now.saturating_sub(u32::try_from(age).unwrap_or(u32::MAX)) };
-            self.take(number, name, Some(details), &mut counts)
+            self.take(number, name, Some((size, age)), &mut counts)
         });
         let has_index = match indexed {
             Err(failure) if may_know_no_index(&failure) => {
@@ -208,14 +202,15 @@ impl Calls<'_> {
         &self,
         number: usize,
         bytes: &[u8],
-        details: Option<Details>,
+        size_and_age: Option<(u64, u64)>,
         counts: &mut NameCounts,
     ) -> Result<(), CallError> {
         match self.check(bytes) {
-            Ok(name) => {
+            Ok(name) if (self.run.wants)(&self.run.peers[number], &name, size_and_age.map(|(_, age)| age)) => {
                 counts.accepted += 1;
-                self.collector.add(number, &name, details)
+                self.collector.add(number, &name, size_and_age.map(|(size, age)| Details::new(size, age)))
             }
+            Ok(_) => Ok(()),
             Err(reason) => {
                 counts.refused += 1;
                 if counts.refused <= REFUSED_NAMES_SHOWN {
@@ -230,7 +225,7 @@ impl Calls<'_> {
     /// Checks a name as it came; why it is refused.
     fn check(&self, bytes: &[u8]) -> Result<FileName, String> {
         let name = FileName::from_bytes(bytes).map_err(|invalid| invalid.to_string())?;
-        let is_match = self.run.options.pattern.is_found_in(name.as_str());
+        let is_match = self.run.pattern.is_found_in(name.as_str());
         if is_match { Ok(name) } else { Err("it does not match the pattern".to_owned()) }
     }
 }

@@ -32,12 +32,14 @@ mod spool;
 
 use std::{
     convert::identity,
+    io,
     process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use crate::{
@@ -45,7 +47,9 @@ use crate::{
     cli,
     download_dir::DownloadDir,
     error::Error,
+    file_name::FileName,
     format,
+    pattern::Pattern,
     peer::{PeerList, PeerUrl},
     peer_client::PeerClient,
     progress::{self, Spinner},
@@ -56,18 +60,42 @@ use crate::{
 use collector::PeerListing;
 use download::Downloads;
 use index::FileIndex;
-use queue::MAX_CALLS_PER_PEER;
+pub(crate) use queue::{MAX_CALLS_PER_PEER, Tally};
 
 /// What all steps of a run know.
-struct Run<'a> {
-    client: &'a PeerClient,
-    dir: &'a DownloadDir,
-    options: &'a cli::Client,
+pub(crate) struct Run<'a> {
+    pub(crate) client: &'a PeerClient,
+    pub(crate) dir: &'a DownloadDir,
+    pub(crate) interruption: &'a Interruption,
+    pub(crate) peers: &'a [PeerUrl],
+    /// The peer that the user named: without its listing the run has failed.
+    pub(crate) named: Option<&'a PeerUrl>,
+    pub(crate) pattern: &'a Pattern,
+    /// How long a peer may be silent.
+    pub(crate) timeout: Duration,
     /// How many files are downloaded at once.
-    jobs: usize,
-    interruption: &'a Interruption,
-    peers: &'a [PeerUrl],
+    pub(crate) jobs: usize,
+    /// Whether files that are here are replaced by what is newer.
+    pub(crate) updates: bool,
+    /// The memory in bytes that all listings and the threads that read them may take.
+    pub(crate) memory: usize,
+    /// Whether a name that a peer lists is taken, with its age in seconds where the peer tells it.
+    pub(crate) wants: &'a (dyn Fn(&PeerUrl, &FileName, Option<u64>) -> bool + Sync),
+    /// Called with the names that are saved now. The run goes on after an error, which makes it fail.
+    pub(crate) on_saved: &'a (dyn Fn(&[FileName]) -> io::Result<()> + Sync),
 }
+
+/// What came of a run.
+pub(crate) struct Report {
+    /// Whether all is here that was listed, and all was heard and said.
+    is_whole: bool,
+    pub(crate) tally: Tally,
+    /// Names that nobody who has them could send, who answered: so many of these at most.
+    pub(crate) refused: Vec<FileName>,
+}
+
+/// The memory in bytes that listings may take, so that a client stays below 100 MiB.
+const MAX_MEMORY: usize = 80 << 20;
 
 /// Downloads what the command line asks for; the exit status says whether all of it is here.
 pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode, Error> {
@@ -86,8 +114,21 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
         }
         peers => peers?,
     };
-    let run = Run { client, dir, options, jobs, interruption, peers: peers.as_slice() };
-    let is_complete = if options.list { list(&run)? } else { download(&run) };
+    let run = Run {
+        client,
+        dir,
+        interruption,
+        peers: peers.as_slice(),
+        named: Some(&options.url),
+        pattern: &options.pattern,
+        timeout: options.common.timeout,
+        jobs,
+        updates: options.update,
+        memory: MAX_MEMORY,
+        wants: &|_, _, _| true,
+        on_saved: &output::print_names,
+    };
+    let is_complete = if options.list { list(&run)? } else { download(&run).is_whole };
     if interruption.has_come() {
         return Ok(interruption.exit_code());
     }
@@ -110,12 +151,12 @@ fn list(run: &Run) -> Result<bool, Error> {
     Ok(!answers.has_failed)
 }
 
-/// Downloads what the peers have, from each as soon as it has listed; whether all of it is here.
-fn download(run: &Run) -> bool {
+/// Downloads what the peers have, from each as soon as it has listed.
+pub(crate) fn download(run: &Run) -> Report {
     let downloads = Downloads::new(run);
     let ask = || {
         let answers = listing::ask(run, &mut |listings| downloads.join(listings));
-        if !answers.has_names && !answers.has_failed && is_like_glob(run.options.pattern.as_str()) {
+        if !answers.has_names && !answers.has_failed && is_like_glob(run.pattern.as_str()) {
             log::warn!("PATTERN is a regular expression, in which * repeats what stands before it; .* is anything");
         }
         downloads.complete();
@@ -127,7 +168,7 @@ fn download(run: &Run) -> bool {
         let asking = asking.map_err(|_| ask());
         let is_here = downloads.run(run.jobs);
         let is_first_heard = asking.map_or_else(identity, |thread| thread.join().expect("asking panics not"));
-        is_here && is_first_heard
+        Report { is_whole: is_here && is_first_heard, tally: downloads.tally(), refused: downloads.refused() }
     })
 }
 
@@ -156,27 +197,33 @@ fn exchange_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Erro
     Ok(peers)
 }
 
-/// Whether the user wants the run to end, and with which status it ends then.
-struct Interruption(Arc<AtomicU8>);
+/// Whether a run is to end, and with which status the program ends then; a clone shares it.
+#[derive(Clone, Default)]
+pub(crate) struct Interruption(Arc<AtomicU8>);
 
 impl Interruption {
     /// From now on a signal ends all calls, which ends the run.
     fn watch(client: &PeerClient) -> Result<Self, Error> {
-        let status = Arc::new(AtomicU8::new(0));
-        let watched = Arc::clone(&status);
+        let interruption = Self::default();
+        let watched = interruption.clone();
         let client = client.clone();
         signals::watch(move |status| {
-            watched.store(status, Ordering::Relaxed);
+            watched.interrupt(status);
             client.shut_down();
             // A terminal that takes no output must not hold up the end.
             let _ = thread::Builder::new().name("progress".to_owned()).spawn(progress::clear);
             status
         })
         .map_err(Error::Start)?;
-        Ok(Self(status))
+        Ok(interruption)
     }
 
-    fn has_come(&self) -> bool {
+    /// Ends the run, which gives out no more calls; with this status, which is not 0.
+    pub(crate) fn interrupt(&self, status: u8) {
+        self.0.store(status, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_come(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 

@@ -24,7 +24,7 @@ use failures::Retry;
 use super::{collector::PeerListing, index::FileIndex};
 
 /// The most calls at once to one peer: the original serves one at a time and lets five wait.
-pub(super) const MAX_CALLS_PER_PEER: usize = 4;
+pub(crate) const MAX_CALLS_PER_PEER: usize = 4;
 
 /// A peer that was silent twice in a row, or broke off without an answer sixteen times, is asked no more. Behind a relay
 /// a peer that has ended looks like one that breaks off.
@@ -41,6 +41,8 @@ pub(super) struct Task {
     pub(super) name_id: usize,
     pub(super) source: usize,
     pub(super) peer: usize,
+    /// Its size in bytes, as the peer told it.
+    pub(super) size: Option<u64>,
 }
 
 /// What a job does next.
@@ -68,18 +70,20 @@ pub(super) enum Outcome {
 
 /// How many names came to what.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Tally {
-    pub(super) saved: usize,
-    pub(super) bytes: u64,
+pub(crate) struct Tally {
+    pub(crate) saved: usize,
+    pub(crate) bytes: u64,
     /// Of these, the ones that took the place of another content.
     pub(super) updated: usize,
     pub(super) already_here: usize,
     /// Of these, the ones of which others have another size.
     pub(super) differing: usize,
     pub(super) directories: usize,
-    pub(super) failed: usize,
+    pub(crate) failed: usize,
     /// Of these, the ones for which there was no room.
-    pub(super) without_room: usize,
+    pub(crate) without_room: usize,
+    /// Their bytes, as far as peers tell sizes.
+    pub(crate) bytes_without_room: u64,
     /// Without an outcome yet.
     pub(super) open: usize,
     /// The bytes of all that was not here when it was listed, as far as peers tell sizes.
@@ -120,6 +124,7 @@ pub(super) struct DownloadQueue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceFailure {
     ConnectionLost,
+    Silence,
     Directory,
     Other,
 }
@@ -142,6 +147,8 @@ struct State {
     is_file: bool,
     /// Whether a pack did not bring it, so that it is asked for by itself.
     is_unpacked: bool,
+    /// Whether a source did not answer, so that it may send it another time.
+    was_unanswered: bool,
     before: Before,
 }
 
@@ -165,6 +172,7 @@ enum Progress {
     /// It waits for the time at which it may be asked for again.
     Delayed,
     Done,
+    Failed,
 }
 
 #[derive(Clone, Default)]
@@ -305,7 +313,7 @@ impl DownloadQueue {
     fn take(&mut self, source: usize, peer: usize) -> Task {
         let name = self.index.name_of(source);
         self.set_progress(name, Progress::UnderWay);
-        Task { file_name: self.index.name(name), name_id: name, source, peer }
+        Task { file_name: self.index.name(name), name_id: name, source, peer, size: self.index.size_of(source) }
     }
 
     fn is_waiting(&self, source: usize) -> bool {
@@ -334,7 +342,8 @@ impl DownloadQueue {
 
     /// Ends a name.
     pub(super) fn finish(&mut self, name: usize, outcome: Outcome) {
-        self.set_progress(name, Progress::Done);
+        let has_failed = matches!(outcome, Outcome::Failed | Outcome::Directory);
+        self.set_progress(name, if has_failed { Progress::Failed } else { Progress::Done });
         self.tally.open -= 1;
         match outcome {
             Outcome::Saved(bytes) => {
@@ -361,7 +370,11 @@ impl DownloadQueue {
     pub(super) fn fail_without_room(&mut self, name: usize) {
         self.too_large = self.too_large.min(self.index.size(name).unwrap_or(u64::MAX));
         self.tally.without_room += 1;
+        let bytes = self.index.size(name).unwrap_or_default();
+        self.tally.bytes_without_room = self.tally.bytes_without_room.saturating_add(bytes);
         self.finish(name, Outcome::Failed);
+        // It is here as soon as there is room.
+        self.states[name].was_unanswered = true;
     }
 
     fn set_progress(&mut self, name: usize, progress: Progress) {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    download_dir::{DownloadDir, PartialFile},
+    download_dir::{Claim, ClaimedFile, DownloadDir, PartialFile},
     peer_client::DownloadSink,
     progress::FileProgress,
 };
@@ -55,6 +55,10 @@ pub(super) struct SpooledDownload<'a> {
     is_untouched: bool,
     /// How many bytes of it were here before this run.
     pub(super) here: u64,
+    /// The room that it may take.
+    claim: Arc<Claim>,
+    /// Whether more came than it may take.
+    pub(super) is_too_long: bool,
 }
 
 /// Why the main stream was ended from this side.
@@ -67,7 +71,13 @@ pub(super) enum StreamEnd {
 }
 
 impl<'a> SpooledDownload<'a> {
-    pub(super) fn new(dir: &'a DownloadDir, task: Task, progress: FileProgress, files: &Arc<LargeFiles>) -> Self {
+    pub(super) fn new(
+        dir: &'a DownloadDir,
+        task: Task,
+        claim: &Arc<Claim>,
+        progress: FileProgress,
+        files: &Arc<LargeFiles>,
+    ) -> Self {
         Self {
             dir,
             task,
@@ -85,6 +95,8 @@ impl<'a> SpooledDownload<'a> {
             end: None,
             is_untouched: false,
             here: 0,
+            claim: Arc::clone(claim),
+            is_too_long: false,
         }
     }
 
@@ -119,6 +131,7 @@ impl<'a> SpooledDownload<'a> {
     pub(super) fn restart(&mut self) -> io::Result<()> {
         self.position = 0;
         self.is_untouched = false;
+        self.claim.restart();
         self.partial().map_or(Ok(()), |partial| partial.file().set_len(0))
     }
 
@@ -131,9 +144,10 @@ impl<'a> SpooledDownload<'a> {
     pub(super) fn set_blocks(&mut self, version: &str, blocks: Blocks) -> io::Result<()> {
         self.close();
         self.is_untouched = false;
+        self.check_length(blocks.size())?;
         let Some(partial) = &self.in_file else { return Ok(()) };
         self.show(blocks.done_bytes());
-        let (file, progress) = (partial.file().try_clone()?, Arc::clone(&self.progress));
+        let (file, progress) = (ClaimedFile::new(partial.file().try_clone()?, &self.claim), Arc::clone(&self.progress));
         self.large = Some(self.files.add(self.task.clone(), version.to_owned(), file, progress, self.began, blocks));
         Ok(())
     }
@@ -187,6 +201,7 @@ impl<'a> SpooledDownload<'a> {
         let Some(partial) = &self.in_file else { return Ok(0) };
         let Some(large) = &self.large else {
             partial.file().write_all_at(bytes, self.position)?;
+            self.claim.advance(bytes.len() as u64)?;
             return Ok(bytes.len());
         };
         let is_same = self.version.as_ref() == Some(&large.version);
@@ -196,6 +211,12 @@ impl<'a> SpooledDownload<'a> {
             return Err(io::Error::other("the stream has met what others brought"));
         }
         Ok(count)
+    }
+
+    /// Fails where the file is longer than it may be.
+    fn check_length(&mut self, length: u64) -> io::Result<()> {
+        self.is_too_long = length > self.claim.most();
+        if self.is_too_long { Err(io::Error::other("it is longer than it was said to be")) } else { Ok(()) }
     }
 
     /// Lets others help if its peer knows parts; else nobody could tell later what this is.
@@ -227,6 +248,9 @@ impl Drop for SpooledDownload<'_> {
 
 impl Write for SpooledDownload<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.large.is_none() {
+            self.check_length(self.position + bytes.len() as u64)?;
+        }
         if self.in_file.is_none() && self.in_memory.len() + bytes.len() > MAX_IN_MEMORY {
             let partial = self.in_file.insert(self.dir.create()?);
             partial.file().write_all_at(&mem::take(&mut self.in_memory), 0)?;

@@ -93,7 +93,7 @@ fn a_partial_file_has_a_name_that_is_never_shared_and_goes_when_dropped() {
     let downloads = DownloadDir { link_method: None, ..open(&dir) };
     let partial = partial(&downloads, b"half");
     let names = entries(&dir);
-    assert!(names.len() == 1 && file_name::is_partial(&names[0]), "{names:?}");
+    assert!(names.len() == 1 && crate::file_name::is_partial(&names[0]), "{names:?}");
     drop(partial);
     assert_eq!(entries(&dir), [""; 0]);
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{gossip::log_new_peers, limits::LogLimit, transfer_log::TransferLog};
+use super::{gossip::log_new_peers, limits::LogLimit, mirror::Mirror, transfer_log::TransferLog};
 use crate::{
     auth::Password,
     digest,
@@ -94,6 +94,8 @@ pub(super) struct Handler {
     pub(super) url: PeerUrl,
     pub(super) password: Password,
     pub(super) shared_dir: Arc<SharedDir>,
+    /// Is told which names callers were told of.
+    pub(super) mirror: Option<Arc<Mirror>>,
     pub(super) membership: Arc<Mutex<Membership>>,
     /// The zero of the membership's clock.
     pub(super) started: Instant,
@@ -162,7 +164,13 @@ impl Handler {
         let escaped = Escaped(pattern);
         let pattern = Pattern::new(pattern).map_err(|error| format!("could not use the pattern: {error}"))?;
         let began = Instant::now();
-        let is_wanted = |name: &str| began.elapsed() < MAX_SEARCH_TIME && pattern.is_found_in(name);
+        let is_wanted = |name: &str| {
+            let is_found = began.elapsed() < MAX_SEARCH_TIME && pattern.is_found_in(name);
+            if is_found && let Some(mirror) = &self.mirror {
+                mirror.note_here(name);
+            }
+            is_found
+        };
         let found = list(&self.shared_dir, &is_wanted).map_err(|error| {
             let text = format!("could not list the directory: {}", reason(&error));
             self.log_read_failure(&text, caller);

@@ -23,6 +23,8 @@ mod gossip;
 mod handler;
 mod limits;
 mod listener;
+mod mirror;
+mod mirror_thread;
 mod private_socket;
 mod request;
 mod response;
@@ -34,23 +36,27 @@ use std::{
     collections::BTreeMap,
     env,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
     address,
     auth::Password,
     cli,
+    client::{self, Interruption, MAX_CALLS_PER_PEER, Report, Run, Tally},
+    download_dir::DownloadDir,
     error::{Error, reason},
     escape::Escaped,
     fd_limit, format,
-    lock::Semaphore,
+    lock::{Semaphore, lock},
     membership::Membership,
+    pattern::Pattern,
     peer::PeerUrl,
     peer_client::PeerClient,
+    progress,
     rate_limit::RateLimit,
     shared_dir::{SharedDir, Statistics},
     signals,
@@ -60,21 +66,40 @@ use gossip::Wake;
 use handler::{DIGESTS_AT_ONCE, Handler};
 use limits::LogLimit;
 use listener::{Capacity, HttpServer, MIN_DESCRIPTORS, listen};
+use mirror::Mirror;
+use mirror_thread::{Fetched, MirrorThread, Mirroring};
 use private_socket::{check_private_socket, remove_stale_private_dirs};
 use transfer_log::TransferLog;
+
+/// How many files a mirror downloads at once.
+const MIRROR_JOBS: usize = 2;
+
+/// The memory in bytes that listings may take in a mirror, so that it stays below 100 MiB together with the server.
+const MIRROR_MEMORY: usize = 40 << 20;
+
+/// The descriptors that a mirror needs at most, of the server's.
+const MIRROR_DESCRIPTORS: usize = 400;
 
 /// Serves until a signal comes.
 pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
     let started = Instant::now();
-    let cli::Server { host, port, peers, bind, announce, common } = options;
+    let cli::Server { host, port, peers, bind, announce, mirror: pattern, mirror_every, common } = options;
     let limit = fd_limit::raise_limit();
     if limit < MIN_DESCRIPTORS {
         return Err(Error::TooFewDescriptors { limit, needed: MIN_DESCRIPTORS });
     }
     // Fails in a working directory that was deleted, which can still be read and is empty.
-    let dir = std::path::absolute(&common.dir).map_err(|cause| Error::Directory { path: common.dir, cause })?;
+    let dir = std::path::absolute(&common.dir);
+    let dir = dir.map_err(|cause| Error::Directory { path: common.dir.clone(), cause })?;
     let shared_dir = SharedDir::open(&dir).map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
     let statistics = shared_dir.statistics();
+    let shared_dir = Arc::new(shared_dir);
+    let mirror = pattern.as_ref().map(|_| Arc::new(Mirror::new(mirror_every)));
+    if let Some(mirror) = &mirror {
+        let ready = DownloadDir::open(&dir).and_then(|_| mirror_thread::look(mirror, &shared_dir));
+        ready.map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
+        progress::clear();
+    }
     let (wake, wake_receiver) = mpsc::channel();
     let (stop, stopped) = mpsc::channel();
     signals::watch(move |_| {
@@ -97,7 +122,8 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let handler = Handler {
         url: url.clone(),
         password: password.clone(),
-        shared_dir: Arc::new(shared_dir),
+        shared_dir: Arc::clone(&shared_dir),
+        mirror: mirror.clone(),
         membership: Arc::clone(&membership),
         started,
         on_peers_received: Box::new(move || {
@@ -115,7 +141,8 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
 
     remove_stale_private_dirs();
     check_private_socket().map_err(|cause| Error::TemporaryDirectory { path: env::temp_dir(), cause })?;
-    let capacity = Capacity::within(limit);
+    let for_mirror = if mirror.is_some() { MIRROR_DESCRIPTORS.min(limit / 3) } else { 0 };
+    let capacity = Capacity::within(limit - for_mirror);
     let handle = Box::new(move |call: &[u8], accepts, caller: &str| handler.handle(call, accepts, caller));
     let http_server = HttpServer::start(listeners, handle, common.timeout, capacity).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
@@ -126,17 +153,88 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
         log::warn!("{peer} cannot call this server by {host}, which each machine takes for itself; {advice} as HOST");
     }
     // It calls each peer only now and then: a connection that is kept would only cost both sides.
-    let client = PeerClient::new(password, common.timeout, 0);
-    gossip::start(membership, client.clone(), started, wake.clone(), wake_receiver).map_err(Error::Start)?;
+    let client = PeerClient::new(password.clone(), common.timeout, 0);
+    let gossiping = Arc::clone(&membership);
+    gossip::start(gossiping, client.clone(), started, wake.clone(), wake_receiver).map_err(Error::Start)?;
+    let fetcher = Arc::new(Fetcher::new(password, dir, &common));
+    let mirror_thread = match (mirror, pattern) {
+        (Some(mirror), Some(pattern)) => {
+            log::info!("mirroring what matches '{}' every {} s", Escaped(pattern.as_str()), mirror_every.as_secs());
+            let mirroring = Mirroring { mirror: Arc::clone(&mirror), url, shared_dir, membership, started };
+            let fetcher = Arc::clone(&fetcher);
+            let fetch = move |peers: &[PeerUrl]| fetcher.fetch(&mirror, &pattern, peers);
+            Some(MirrorThread::start(mirroring, fetch).map_err(Error::Start)?)
+        }
+        _ => None,
+    };
 
     stopped.recv().expect("the thread that waits for signals lives as long as the server");
     log::info!("stopped by a signal");
     let _ = wake.send(Wake::Stop);
     sending.iter().for_each(RateLimit::end);
     client.shut_down();
+    fetcher.shut_down();
     drop(http_server);
+    mirror_thread.into_iter().for_each(MirrorThread::stop);
     transfer_log.log_now();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches for the mirror, as a client does.
+struct Fetcher {
+    password: Password,
+    dir: PathBuf,
+    timeout: Duration,
+    limit_rate: Option<u64>,
+    interruption: Interruption,
+    /// The calls of the run that goes on.
+    calls: Mutex<Option<PeerClient>>,
+}
+
+impl Fetcher {
+    fn new(password: Password, dir: PathBuf, common: &cli::Common) -> Self {
+        let &cli::Common { timeout, limit_rate, .. } = common;
+        Self { password, dir, timeout, limit_rate, interruption: Interruption::default(), calls: Mutex::default() }
+    }
+
+    /// Makes one run.
+    fn fetch(&self, mirror: &Mirror, pattern: &Pattern, peers: &[PeerUrl]) -> io::Result<Fetched> {
+        let mut dir = DownloadDir::open(&self.dir)?;
+        dir.keep_reserve()?;
+        let timeout = self.timeout;
+        let limit = self.limit_rate.map(RateLimit::new);
+        let client = PeerClient::with_limit(self.password.clone(), timeout, MAX_CALLS_PER_PEER, limit, MIRROR_JOBS);
+        *lock(&self.calls) = Some(client.clone());
+        let report = client::download(&Run {
+            client: &client,
+            dir: &dir,
+            interruption: &self.interruption,
+            peers,
+            named: None,
+            pattern,
+            timeout,
+            jobs: MIRROR_JOBS,
+            updates: false,
+            memory: MIRROR_MEMORY,
+            wants: &|peer, name, age| mirror.wants(peer, name.as_str(), age.map(Duration::from_secs)),
+            on_saved: &|names| {
+                for name in names {
+                    mirror.note_here(name.as_str());
+                }
+                Ok(())
+            },
+        });
+        *lock(&self.calls) = None;
+        let Report { tally, refused, .. } = report;
+        let Tally { saved, bytes, failed, without_room, bytes_without_room, .. } = tally;
+        Ok(Fetched { saved, bytes, failed: failed - without_room, without_room, bytes_without_room, refused })
+    }
+
+    /// Ends the run that goes on, and keeps what is worth it.
+    fn shut_down(&self) {
+        self.interruption.interrupt(1);
+        lock(&self.calls).iter().for_each(PeerClient::shut_down);
+    }
 }
 
 /// The first of the peers that cannot call a server by this host, because it stands for their own machine there.

@@ -38,7 +38,7 @@ fn client_behind(commands: &str, url: &str) -> Command {
 }
 
 /// Says that a case could not be tried here, and why.
-fn skip(case: &str, why: &str) {
+pub(crate) fn skip(case: &str, why: &str) {
     eprintln!("SKIPPED: {case}: {why}");
 }
 
@@ -308,12 +308,17 @@ fn a_file_beyond_the_limit_of_its_size_is_a_failure_and_no_death() {
     }
 }
 
+/// Whether a disk that only some processes see can be mounted.
+pub(crate) fn can_mount() -> bool {
+    let probe =
+        Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).stderr(Stdio::null()).status();
+    probe.is_ok_and(|status| status.success())
+}
+
 /// A client in a directory of its own that has only so much room, and the directory as it is seen from here; nothing
 /// where that cannot be made.
 fn client_on_small_disk(here: &Dir, kib: usize, words: &[&str], url: &str) -> Option<(Running, PathBuf)> {
-    let probe =
-        Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).stderr(Stdio::null()).status();
-    if !probe.is_ok_and(|status| status.success()) {
+    if !can_mount() {
         skip("a full disk", "needs root, unshare and mount");
         return None;
     }

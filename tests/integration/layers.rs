@@ -30,6 +30,8 @@ const ROOMS: &[Room] = &[
     (3, "server/handler", &[]),
     (3, "server/transfer_log", &[]),
     (3, "server/gossip", &[]),
+    (3, "server/mirror", &[]),
+    (3, "server/mirror_thread", &[]),
     (4, "client/mod", &[]),
     (3, "client", &[]),
     (2, "peer_client", &["httpdate", "socket2", "ureq"]),

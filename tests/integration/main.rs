@@ -18,6 +18,7 @@
 //! - `layers`: reads the source: imports go down the layers, each foreign crate is known to one room
 //! - `terminal`: bars, the prompt for the password and ctrl-c, at a pseudo-terminal whose screen is modelled
 //! - `texts`: help, messages and logs, word for word
+//! - `mirror`: what a server with `--mirror` fetches, and what it never does
 //! - `update`: files that are here in another state than elsewhere, and what `--update` makes of them
 //! - `client`: what a client makes of good and bad answers: exit status, files, words
 //!
@@ -63,6 +64,7 @@ mod harness;
 mod large;
 mod layers;
 mod liars;
+mod mirror;
 mod network;
 mod packs;
 mod parts;

@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::{
-    output,
-    queue::{Outcome, Tally, Task},
-};
+use super::super::queue::{Outcome, Tally, Task};
 use super::{Downloaded, Downloads, FILES_NAMED, outcome_of_entry};
 use crate::{download_dir::Committed, error::reason, file_name::FileName, format};
 
@@ -21,7 +18,7 @@ impl Downloads<'_> {
         while let Ok(first) = receiver.recv() {
             let batch = iter::once(first).chain(receiver.try_iter().take(most - 1)).collect();
             let saved = self.commit(batch);
-            if is_printed && let Err(error) = output::print_names(&saved) {
+            if is_printed && let Err(error) = (self.run.on_saved)(&saved) {
                 log::error!("could not print to standard output: {}", reason(&error));
                 is_printed = false;
             }

@@ -42,8 +42,9 @@ impl<'a> Downloads<'a> {
     /// Downloads one file, from the peer of the task, or on from what is there from another, which is then that of the
     /// task: what came, and how many bytes came in this run. After a failure what is worth it is kept.
     pub(super) fn download(&self, task: &mut Task) -> Result<(SpooledDownload<'a>, u64), CallError> {
+        let claim = self.run.dir.claim(&task.file_name, task.size).map_err(CallError::Local)?;
         let progress = self.progress().file(&task.file_name);
-        let mut file = SpooledDownload::new(self.run.dir, task.clone(), progress, &self.files);
+        let mut file = SpooledDownload::new(self.run.dir, task.clone(), &Arc::new(claim), progress, &self.files);
         let result = match self.run.dir.reopen(&task.file_name) {
             Some(partial) => {
                 file.set_partial(partial);
@@ -58,6 +59,9 @@ impl<'a> Downloads<'a> {
                 log::debug!("fetched '{}' from {}: {}", task.file_name, self.run.peers[task.peer], format::size(bytes));
                 let came = bytes.saturating_sub(file.here);
                 Ok((file, came))
+            }
+            Err(_) if file.is_too_long => {
+                Err(CallError::TooLarge("larger than it was listed as, or than half of the room".to_owned()))
             }
             Err(CallError::Local(error)) if is_want_of_room(&error) => {
                 lock(&self.kept).remove(&task.name_id);

@@ -2,13 +2,18 @@
 //!
 //! A pack loses nothing: what it does not bring whole goes back to the queue, to be asked for by itself.
 
-use std::{collections::VecDeque, io::Read, sync::mpsc::SyncSender};
+use std::{
+    collections::VecDeque,
+    io::Read,
+    sync::{Arc, mpsc::SyncSender},
+};
 
 use super::{
     super::{queue::Task, spool::SpooledDownload},
     Downloaded, Downloads, hand_over, report_gone_peer,
 };
 use crate::{
+    download_dir::Claim,
     error::CallError,
     file_name::FileName,
     format,
@@ -27,6 +32,16 @@ impl<'a> Downloads<'a> {
         let number = pack[0].peer;
         let peer = &self.run.peers[number];
         let names: Vec<FileName> = pack.iter().map(|task| task.file_name.clone()).collect();
+        let claim = match self.run.dir.claim_bytes(pack.iter().filter_map(|task| task.size).sum()) {
+            Ok(claim) => Arc::new(claim),
+            Err(error) => {
+                self.change(|queue| queue.end_call(number, None));
+                for task in &pack {
+                    self.fail_here(task, &error);
+                }
+                return;
+            }
+        };
         let mut to_come = VecDeque::from(pack);
         let mut missing = Vec::new();
         let result = self.run.client.download_pack(peer, &names, |file, content| {
@@ -34,7 +49,7 @@ impl<'a> Downloads<'a> {
             let found = found.ok_or_else(|| CallError::Malformed("a file that was not asked for".to_owned()))?;
             missing.extend(to_come.drain(..found));
             let task = to_come.pop_front().expect("it was found");
-            match self.receive(&task, &file, content) {
+            match self.receive(&task, &claim, &file, content) {
                 Ok((file, bytes)) => hand_over(Downloaded { task, file, bytes }, sender),
                 Err(CallError::Local(error)) => self.fail_here(&task, &error),
                 Err(failure) => {
@@ -73,11 +88,12 @@ impl<'a> Downloads<'a> {
     fn receive(
         &self,
         task: &Task,
+        claim: &Arc<Claim>,
         packed: &PackedFile,
         content: &mut dyn Read,
     ) -> Result<(SpooledDownload<'a>, u64), CallError> {
         let progress = self.progress().file(&task.file_name);
-        let mut file = SpooledDownload::new(self.run.dir, task.clone(), progress, &self.files);
+        let mut file = SpooledDownload::new(self.run.dir, task.clone(), claim, progress, &self.files);
         if let Some(time) = packed.modified {
             file.set_modified(time);
         }

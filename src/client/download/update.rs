@@ -50,7 +50,7 @@ impl Downloads<'_> {
                 log::debug!("'{file_name}' differs: {size} bytes here, {theirs} at {peer}");
             }
         }
-        if !self.run.options.update || !queue.has_newer(name, modified) {
+        if !self.run.updates || !queue.has_newer(name, modified) {
             return;
         }
         if existing.is_link {

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{DownloadQueue, MAX_DOUBT, Outcome, Progress, SourceFailure, Standing, Task};
+use super::{DownloadQueue, MAX_DOUBT, Outcome, Progress, SourceFailure, Standing, State, Task};
+use crate::file_name::FileName;
 
 /// How often a name is asked for again whose connections broke: with the first time, three attempts.
 const MAX_RETRIES: u8 = 2;
@@ -33,8 +34,16 @@ impl DownloadQueue {
         let is_last_time = self.states[task.name_id].retries > 0 && has_other;
         let is_break = failure == SourceFailure::ConnectionLost && !is_last_time;
         self.standings[task.source] = if is_break { Standing::Broken } else { Standing::Failed };
-        self.states[task.name_id].is_file |= failure != SourceFailure::Directory;
+        let state = &mut self.states[task.name_id];
+        state.is_file |= failure != SourceFailure::Directory;
+        state.was_unanswered |= matches!(failure, SourceFailure::ConnectionLost | SourceFailure::Silence);
         self.settle(task.name_id)
+    }
+
+    /// The names that failed although all that list them answered.
+    pub(in crate::client) fn refused(&self) -> impl Iterator<Item = FileName> {
+        let is_refused = |state: &State| state.progress == Progress::Failed && !state.was_unanswered;
+        (0..self.states.len()).filter(move |name| is_refused(&self.states[*name])).map(|name| self.index.name(name))
     }
 
     /// Whether a name is asked for again if the connection to this source, and no other, is lost.
@@ -56,10 +65,11 @@ impl DownloadQueue {
             let may_be_lost = match self.states[name].progress {
                 Progress::Waiting | Progress::Postponed => !self.has(name, Standing::NotAsked),
                 Progress::Delayed => !self.has(name, Standing::Broken),
-                Progress::UnderWay | Progress::Done => false,
+                Progress::UnderWay | Progress::Done | Progress::Failed => false,
             };
             if may_be_lost && before != Standing::Failed {
                 self.states[name].is_file = true;
+                self.states[name].was_unanswered = true;
                 lost += usize::from(self.settle(name).is_some());
             }
         }

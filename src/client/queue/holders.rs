@@ -12,7 +12,10 @@ impl DownloadQueue {
             .index
             .sources(task.name_id)
             .filter(|source| *source != task.source && self.standings[*source] != Standing::Failed)
-            .map(|source| Task { source, peer: self.index.peer_of(source), ..task.clone() })
+            .map(|source| {
+                let (peer, size) = (self.index.peer_of(source), self.index.size_of(source));
+                Task { source, peer, size, ..task.clone() }
+            })
             .filter(|holder| self.peers[holder.peer].knows_parts && self.peers[holder.peer].doubt < MAX_DOUBT)
             .collect();
         holders.sort_unstable_by_key(|holder| holder.peer);

@@ -20,7 +20,7 @@ pub(crate) use self::{
     ports::SilentPort,
     process::{Run, Running, download, tinyp2p},
     reply::{Gate, Reply},
-    server::{Server, python_client, serve, serve_python},
+    server::{Serve, Server, python_client, serve, serve_python},
     terminal::{Look, Terminal},
 };
 use crate::support::names_in;
