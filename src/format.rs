@@ -31,6 +31,11 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// Tells how to get names, where they are not logged.
+pub(crate) fn names_hint() -> &'static str {
+    if log::log_enabled!(log::Level::Debug) { "" } else { " (-v names them)" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -125,7 +125,7 @@ impl Mirror {
         state.taken = 0;
         state.taken_of.clear();
         let State { here, failed, .. } = &mut *state;
-        failed.retain(|name, _| !here.contains(name));
+        failed.retain(|name, failure| !here.contains(name) && failure.due + MAX_DELAY > now);
     }
 
     /// Whether a name that a peer lists is to be fetched in this run; `age` is the time for which its content has rested,
@@ -189,9 +189,9 @@ impl State {
 /// When a mirror runs.
 pub(super) struct Schedule {
     next: Duration,
-    /// When a run last began.
-    last: Option<Duration>,
-    /// The peers that the last run asked, or that are to be asked in the next.
+    /// No run begins before this.
+    earliest: Duration,
+    /// The peers that there were when it was last looked.
     known: HashSet<PeerUrl>,
     random: fastrand::Rng,
 }
@@ -199,26 +199,28 @@ pub(super) struct Schedule {
 impl Schedule {
     pub(super) fn new(mirror: &Mirror, now: Duration, seed: u64) -> Self {
         let next = now + mirror.scaled(PAUSE);
-        Self { next, last: None, known: HashSet::new(), random: fastrand::Rng::with_seed(seed) }
+        Self { next, earliest: next, known: HashSet::new(), random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// Whether a run is due; `peers` are those that it would ask.
+    /// Whether a run is due; `peers` are those that it would ask, and without any there is none.
     pub(super) fn is_due(&mut self, mirror: &Mirror, peers: &[PeerUrl], now: Duration) -> bool {
-        let has_new = self.last.is_some() && peers.iter().any(|peer| !self.known.contains(peer));
-        self.known = peers.iter().cloned().collect();
-        if has_new {
-            let soon = now + mirror.scaled(LOOK) + self.random_part(mirror.scaled(MAX_LOOK_EXTRA));
-            let after_last = self.last.unwrap_or_default() + mirror.scaled(NEW_PEER_PERIOD);
-            self.next = self.next.min(soon.max(after_last));
+        if peers.is_empty() {
+            self.next = now + mirror.every;
         }
+        if peers.iter().any(|peer| !self.known.contains(peer)) {
+            let soon = now + mirror.scaled(LOOK) + self.random_part(mirror.scaled(MAX_LOOK_EXTRA));
+            self.next = self.next.min(soon.max(self.earliest));
+        }
+        self.known = peers.iter().cloned().collect();
         now >= self.next
     }
 
     /// Plans the next run, after one that began and ended then.
     pub(super) fn plan(&mut self, mirror: &Mirror, began: Duration, ended: Duration) {
         let period = mirror.every + self.random_part(mirror.scaled(MAX_EXTRA));
-        self.last = Some(began);
-        self.next = (began + period).max(ended + mirror.scaled(PAUSE));
+        let pause = ended + mirror.scaled(PAUSE);
+        self.earliest = (began + mirror.scaled(NEW_PEER_PERIOD)).max(pause);
+        self.next = (began + period).max(pause);
     }
 
     /// How long nothing need be looked at.
@@ -357,6 +359,10 @@ mod tests {
     fn it_runs_soon_after_the_start_then_each_period_and_soon_after_new_peers() {
         let mirror = mirror(&[]);
         for seed in 0..100 {
+            let mut alone = Schedule::new(&mirror, seconds(100), seed);
+            assert!((100..5000).all(|now| !alone.is_due(&mirror, &[], seconds(now))));
+            let due = next_due(&mut alone, &mirror, 5000, &[peer(1)]);
+            assert!((5005..=5010).contains(&due), "{due}");
             let mut schedule = Schedule::new(&mirror, seconds(100), seed);
             assert_eq!(next_due(&mut schedule, &mirror, 100, &[peer(1)]), 110);
             schedule.plan(&mirror, seconds(110), seconds(111));

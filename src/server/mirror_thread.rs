@@ -74,9 +74,7 @@ impl Mirroring {
                 lock(&self.membership).live_peers().filter(|peer| **peer != self.url).cloned().collect();
             if schedule.is_due(&self.mirror, &peers, now()) {
                 let began = now();
-                if !peers.is_empty()
-                    && let Err(error) = self.run_once(&peers, began, fetch)
-                {
+                if let Err(error) = self.run_once(&peers, began, fetch) {
                     log::warn!("could not mirror: {}", reason(&error));
                 }
                 schedule.plan(&self.mirror, began, now());
@@ -96,7 +94,8 @@ impl Mirroring {
         let Fetched { saved, bytes, failed, without_room, bytes_without_room, refused } = fetch(peers)?;
         self.mirror.end(refused.iter().map(FileName::as_str));
         if saved + failed > 0 {
-            log::info!("mirrored {}, {failed} failed", format::tally(saved, bytes, begun.elapsed()));
+            let hint = if failed > 0 { format::names_hint() } else { "" };
+            log::info!("mirrored {}, {failed} failed{hint}", format::tally(saved, bytes, begun.elapsed()));
         }
         if without_room > 0 {
             let (files, bytes) = (format::count(without_room, "file"), format::size(bytes_without_room));

@@ -274,20 +274,15 @@ fn log_statistics(dir: &Escaped, statistics: &Statistics) {
     }
     for (reason, files) in reasons {
         let files = format::count(files as u64, "file");
-        log::warn!("not shared: {files} whose name no peer would take: {reason}{}", names_hint());
+        log::warn!("not shared: {files} whose name no peer would take: {reason}{}", format::names_hint());
     }
     for name in unreadable {
         log::debug!("not shared: '{name}': permission denied");
     }
     if !unreadable.is_empty() {
         let files = format::count(unreadable.len() as u64, "file");
-        log::warn!("not shared: {files} that this user may not read{}", names_hint());
+        log::warn!("not shared: {files} that this user may not read{}", format::names_hint());
     }
-}
-
-/// Tells how to get names, where they are not logged.
-fn names_hint() -> &'static str {
-    if log::log_enabled!(log::Level::Debug) { "" } else { " (-v names them)" }
 }
 
 fn is_same_dir(one: &Path, other: &Path) -> bool {
