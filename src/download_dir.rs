@@ -147,7 +147,7 @@ impl DownloadDir {
         reserve.claim(size, here)
     }
 
-    /// Claims room for so many bytes of small files.
+    /// Claims room for this number of bytes of small files.
     pub(crate) fn claim_bytes(&self, bytes: u64) -> io::Result<Claim> {
         self.reserve.as_ref().map_or_else(|| Ok(Claim::unlimited()), |reserve| reserve.claim(Some(bytes), 0))
     }
@@ -265,6 +265,11 @@ impl DownloadDir {
         &self,
         batch: Vec<(FileName, PartialFile, Option<Existing>)>,
     ) -> Vec<io::Result<Committed>> {
+        for (_, partial, replaced) in &batch {
+            if let Some(existing) = replaced {
+                existing.give_mode_to(partial);
+            }
+        }
         let files: Vec<&File> = batch.iter().map(|(_, partial, _)| partial.file()).collect();
         let synced = self.sync_contents(&files);
         let mut results = Vec::with_capacity(batch.len());

@@ -1,11 +1,11 @@
 //! A limit for the bytes of content that flow in one direction, shared fairly between all transfers.
 //!
-//! A token bucket: each piece of a transfer reserves the time that it takes at the rate, behind all that were reserved
-//! before, and waits until that begins. So transfers that want more than they get take turns, and what is not reserved
-//! for a while is lost, but for a tenth of a second.
+//! A token bucket: each piece of a transfer reserves the time that it takes at the rate, after all that is reserved
+//! already, and waits until that begins. So transfers take turns when they want more than there is. Time that nobody
+//! reserved is lost, but for a tenth of a second.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -22,9 +22,8 @@ pub(crate) const MIN_RATE: u64 = 16 << 10;
 /// The bytes in a second that each transfer gets at least, while no more run than can.
 const MIN_SHARE: u64 = 1 << 10;
 
-/// The bytes of a piece: what the rate allows in a tenth of a second, within these bounds.
+/// The bytes of a piece: what the rate allows in a tenth of a second, but no more than this.
 const PIECES_A_SECOND: u64 = 10;
-const MIN_PIECE: u64 = 1 << 10;
 const MAX_PIECE: u64 = 64 << 10;
 
 /// How much time that nobody used can be made up for.
@@ -50,19 +49,19 @@ struct Shared {
 impl RateLimit {
     /// Limits to this rate in bytes a second, [`MIN_RATE`] at least.
     pub(crate) fn new(rate: u64) -> Self {
-        let places = Semaphore::new(usize::try_from(rate / MIN_SHARE).unwrap_or(usize::MAX));
+        let places = Semaphore::new(most_transfers(rate));
         Self(Arc::new(Shared { rate, free_from: Mutex::new(Instant::now()), places, is_over: AtomicBool::new(false) }))
     }
 
     /// The most bytes that flow at a time.
     pub(crate) fn piece(&self) -> usize {
-        let piece = (self.0.rate / PIECES_A_SECOND).clamp(MIN_PIECE, MAX_PIECE);
+        let piece = (self.0.rate / PIECES_A_SECOND).clamp(1, MAX_PIECE);
         usize::try_from(piece).expect("a piece is small")
     }
 
     /// How many transfers may run at once.
     pub(crate) fn most_transfers(&self) -> usize {
-        usize::try_from(self.0.rate / MIN_SHARE).unwrap_or(usize::MAX)
+        most_transfers(self.0.rate)
     }
 
     /// The bytes in a second.
@@ -70,13 +69,19 @@ impl RateLimit {
         self.0.rate
     }
 
-    /// Waits until so few transfers run that each gets a kibibyte a second, but not for longer than this: who goes on then
-    /// gets less. The place is free again when the result is dropped.
+    /// Waits for one of the [`most_transfers`](Self::most_transfers) places, which is free again when the result is
+    /// dropped. Gives up after this time: then more transfers run, and each gets less.
     pub(crate) fn wait_for_place(&self, most: Duration) -> Option<Permit<'_>> {
-        self.0.places.acquire_within(most, usize::MAX)
+        let begun = Instant::now();
+        while begun.elapsed() < most && !self.0.is_over.load(Ordering::Relaxed) {
+            if let Some(place) = self.0.places.acquire_within(STEP.min(most), usize::MAX) {
+                return Some(place);
+            }
+        }
+        None
     }
 
-    /// Waits until so many bytes may flow.
+    /// Waits until this number of bytes may flow.
     pub(crate) fn wait_for(&self, bytes: usize) {
         let start = self.reserve(bytes, Instant::now());
         while let Some(left) = start.checked_duration_since(Instant::now())
@@ -92,7 +97,7 @@ impl RateLimit {
         self.0.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// Reserves the time that so many bytes take; when it begins.
+    /// Reserves the time that this number of bytes takes; when it begins.
     fn reserve(&self, bytes: usize, now: Instant) -> Instant {
         let mut free_from = lock(&self.0.free_from);
         let start = (*free_from).max(now.checked_sub(BURST).unwrap_or(now));
@@ -102,7 +107,11 @@ impl RateLimit {
     }
 }
 
-/// Reads or writes within a limit, if there is one, a piece at a time.
+fn most_transfers(rate: u64) -> usize {
+    usize::try_from(rate / MIN_SHARE).unwrap_or(usize::MAX)
+}
+
+/// Reads within a limit, if there is one, a piece at a time.
 pub(crate) struct Limited<T> {
     pub(crate) inner: T,
     pub(crate) limit: Option<RateLimit>,
@@ -119,22 +128,12 @@ impl<T: Read> Read for Limited<T> {
     }
 }
 
-impl<T: Write> Write for Limited<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(limit) = &self.limit else { return self.inner.write(bytes) };
-        let piece = &bytes[..bytes.len().min(limit.piece())];
-        limit.wait_for(piece.len());
-        self.inner.write(piece)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+    use crate::support::{PATIENCE, eventually};
 
     #[test]
     fn what_is_reserved_follows_on_what_was_and_only_a_little_is_made_up_for() {
@@ -151,19 +150,32 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_a_tenth_of_a_second_within_bounds() {
+    fn a_piece_is_a_tenth_of_a_second_and_bounded() {
         let pieces = [MIN_RATE, 100 << 10, 1 << 30].map(|rate| RateLimit::new(rate).piece());
         assert_eq!(pieces, [1638, 10 << 10, 64 << 10]);
     }
 
     #[test]
     fn nobody_waits_when_all_is_over() {
-        let limit = RateLimit::new(1);
-        limit.wait_for(1_000_000);
-        thread::scope(|scope| {
-            let waiting = scope.spawn(|| limit.wait_for(1));
-            limit.end();
-            waiting.join().unwrap();
-        });
+        let limit = RateLimit::new(MIN_RATE);
+        limit.wait_for(1 << 30);
+        let places: Vec<_> = (0..limit.most_transfers()).map(|_| limit.wait_for_place(STEP)).collect();
+        assert!(places.iter().all(Option::is_some));
+        let reserved = *lock(&limit.0.free_from);
+        let (sender, ended) = mpsc::channel();
+        for waits_for_place in [false, true] {
+            let (limit, sender) = (limit.clone(), sender.clone());
+            thread::spawn(move || {
+                if waits_for_place {
+                    assert!(limit.wait_for_place(Duration::from_secs(3600)).is_none());
+                }
+                limit.wait_for(1);
+                sender.send(()).unwrap();
+            });
+        }
+        eventually("one waits", PATIENCE, || (*lock(&limit.0.free_from) > reserved).then_some(()));
+        assert!(ended.try_recv().is_err());
+        limit.end();
+        (0..2).for_each(|_| ended.recv_timeout(PATIENCE).unwrap());
     }
 }

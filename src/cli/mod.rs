@@ -177,7 +177,7 @@ pub(crate) struct Server {
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub(crate) bind: Option<SocketAddr>,
 
-    /// Exchange peers so often; 0: never
+    /// How often to call peers; 0: never
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_never)]
     pub(crate) announce: Duration,
 
@@ -185,7 +185,7 @@ pub(crate) struct Server {
     #[arg(long, value_name = "PATTERN", allow_hyphen_values = true, value_parser = pattern)]
     pub(crate) mirror: Option<Pattern>,
 
-    /// Do so this often
+    /// How often to mirror
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, requires = "mirror")]
     pub(crate) mirror_every: Duration,
 

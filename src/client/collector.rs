@@ -54,7 +54,7 @@ pub(super) struct Details {
 }
 
 impl Details {
-    /// Of a file of this size in bytes that was last changed so many seconds ago.
+    /// Of a file of this size in bytes that was last changed this number of seconds ago.
     pub(super) fn new(size: u64, age: u64) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Self { size, modified: u32::try_from(now.saturating_sub(age)).unwrap_or(u32::MAX) }

@@ -23,7 +23,7 @@ use std::{
 };
 
 use crate::{
-    download_dir::{DownloadDir, Entry, MAX_BATCH},
+    download_dir::{DownloadDir, Entry, Existing, MAX_BATCH},
     error::{CallError, reason},
     fd_limit,
     file_name::FileName,
@@ -35,7 +35,6 @@ use crate::{
 
 use large::DIGESTS_PER_PEER;
 use resume::Kept;
-use update::Update;
 
 use super::{
     Run,
@@ -57,14 +56,15 @@ pub(super) struct Downloads<'a> {
     changed: Condvar,
     /// Whether it was said that there is too little room.
     is_short_of_room: AtomicBool,
-    /// How many files appeared meanwhile.
+    /// How many files appeared or changed meanwhile, and how many links are not updated.
     appeared: AtomicUsize,
+    links: AtomicUsize,
     /// The large files under way.
     files: Arc<LargeFiles>,
     /// By name: what was kept of those that failed.
     kept: Mutex<HashMap<usize, Kept>>,
-    /// By name: the files that are to be updated.
-    updates: Mutex<HashMap<usize, Update>>,
+    /// By name: the files that are to be replaced.
+    updates: Mutex<HashMap<usize, Existing>>,
     /// By peer: who may ask it for a digest.
     digests: Vec<Semaphore>,
 }
@@ -105,6 +105,7 @@ impl<'a> Downloads<'a> {
             changed: Condvar::new(),
             is_short_of_room: AtomicBool::new(false),
             appeared: AtomicUsize::new(0),
+            links: AtomicUsize::new(0),
             files: Arc::new(LargeFiles::new(run.jobs)),
             kept: Mutex::default(),
             updates: Mutex::default(),
@@ -124,7 +125,7 @@ impl<'a> Downloads<'a> {
         self.check_expected(tally);
     }
 
-    /// Shows how much is to come, of which so many names were open before.
+    /// Shows how much is to come, of which this number of names was open before.
     fn show_added(&self, open_before: usize, tally: Tally) {
         self.progress().add(tally.open - open_before);
         self.progress().expect(tally.expected_bytes, tally.unsized_names > 0);
@@ -197,7 +198,7 @@ impl<'a> Downloads<'a> {
         lock(&self.queue).tally()
     }
 
-    /// The names that failed although all that list them answered.
+    /// The names that nobody who lists them will give another time either, up to [`MAX_REFUSED`].
     pub(super) fn refused(&self) -> Vec<FileName> {
         lock(&self.queue).refused().take(MAX_REFUSED).collect()
     }
@@ -223,13 +224,13 @@ impl<'a> Downloads<'a> {
                     continue;
                 }
             };
-            let update = self.update_of(&task);
-            if update.is_none() && self.run.dir.entry(&task.file_name).is_some() {
+            let existing = self.to_replace(&task);
+            if existing.is_none() && self.run.dir.entry(&task.file_name).is_some() {
                 self.change(|queue| queue.end_call(task.peer, None));
-                self.leave_alone(&task);
+                self.leave_alone(&task, "appeared");
                 continue;
             }
-            let is_same = update.map_or(Ok(false), |update| self.has_same(&task, &update));
+            let is_same = existing.map_or(Ok(false), |existing| self.has_same(&task, &existing));
             if matches!(is_same, Ok(true)) {
                 self.change(|queue| queue.end_call(task.peer, None));
                 self.keep_existing(&task);
@@ -284,7 +285,7 @@ impl<'a> Downloads<'a> {
         let (name, peer) = (&task.file_name, &self.run.peers[task.peer]);
         let kind = match failure {
             failure if failure.is_break() => SourceFailure::ConnectionLost,
-            failure if failure.is_silence() => SourceFailure::Silence,
+            failure if failure.is_silence() || matches!(failure, CallError::Changed) => SourceFailure::Passing,
             failure if failure.is_directory() => SourceFailure::Directory,
             _ => SourceFailure::Other,
         };

@@ -92,9 +92,12 @@ struct NameCounts {
 }
 
 /// Whether a peer that gave no index may still give a plain listing: it answered, and did not refuse the password. Without
-/// sizes more names fit into memory.
-fn may_know_no_index(failure: &CallError) -> bool {
-    use CallError::{Local, Refused, TimedOut, Unreachable};
+/// sizes more names fit into memory. Who needs ages takes names without only from a peer that knows no index.
+fn may_list(failure: &CallError, entries: usize, needs_ages: bool) -> bool {
+    use CallError::{Fault, Local, Malformed, Refused, TimedOut, Unreachable};
+    if needs_ages {
+        return entries == 0 && matches!(failure, Fault(_) | Malformed(_));
+    }
     !matches!(failure, Refused | Local(_) | TimedOut(_) | Unreachable(_))
 }
 
@@ -174,11 +177,13 @@ impl Calls<'_> {
         }
         let pattern = self.run.pattern.as_str();
         let mut counts = NameCounts::default();
+        let mut entries = 0_usize;
         let indexed = self.run.client.index(peer, pattern, |IndexEntry { size, age, name }| {
+            entries += 1;
             self.take(number, name, Some((size, age)), &mut counts)
         });
         let has_index = match indexed {
-            Err(failure) if may_know_no_index(&failure) => {
+            Err(failure) if may_list(&failure, entries, self.run.needs_ages) => {
                 log::debug!("{peer} gives no index: {failure}");
                 false
             }

@@ -81,6 +81,8 @@ pub(crate) struct Run<'a> {
     pub(crate) memory: usize,
     /// Whether a name that a peer lists is taken, with its age in seconds where the peer tells it.
     pub(crate) wants: &'a (dyn Fn(&PeerUrl, &FileName, Option<u64>) -> bool + Sync),
+    /// Whether names without an age are taken only from peers that cannot tell it.
+    pub(crate) needs_ages: bool,
     /// Called with the names that are saved now. The run goes on after an error, which makes it fail.
     pub(crate) on_saved: &'a (dyn Fn(&[FileName]) -> io::Result<()> + Sync),
 }
@@ -90,7 +92,7 @@ pub(crate) struct Report {
     /// Whether all is here that was listed, and all was heard and said.
     is_whole: bool,
     pub(crate) tally: Tally,
-    /// Names that nobody who has them could send, who answered: so many of these at most.
+    /// Names that nobody who lists them will give another time either; not all, where there are too many.
     pub(crate) refused: Vec<FileName>,
 }
 
@@ -126,6 +128,7 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
         updates: options.update,
         memory: MAX_MEMORY,
         wants: &|_, _, _| true,
+        needs_ages: false,
         on_saved: &output::print_names,
     };
     let is_complete = if options.list { list(&run)? } else { download(&run).is_whole };

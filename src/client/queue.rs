@@ -124,7 +124,8 @@ pub(super) struct DownloadQueue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceFailure {
     ConnectionLost,
-    Silence,
+    /// It may give it another time.
+    Passing,
     Directory,
     Other,
 }
@@ -147,8 +148,8 @@ struct State {
     is_file: bool,
     /// Whether a pack did not bring it, so that it is asked for by itself.
     is_unpacked: bool,
-    /// Whether a source did not answer, so that it may send it another time.
-    was_unanswered: bool,
+    /// Whether a source did not answer or was changed meanwhile, so that it may give it another time.
+    may_come_later: bool,
     before: Before,
 }
 
@@ -374,7 +375,7 @@ impl DownloadQueue {
         self.tally.bytes_without_room = self.tally.bytes_without_room.saturating_add(bytes);
         self.finish(name, Outcome::Failed);
         // It is here as soon as there is room.
-        self.states[name].was_unanswered = true;
+        self.states[name].may_come_later = true;
     }
 
     fn set_progress(&mut self, name: usize, progress: Progress) {

@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     download_dir::{Claim, ClaimedFile, DownloadDir, PartialFile},
+    error::CallError,
     peer_client::DownloadSink,
     progress::FileProgress,
 };
@@ -57,8 +58,9 @@ pub(super) struct SpooledDownload<'a> {
     pub(super) here: u64,
     /// The room that it may take.
     claim: Arc<Claim>,
-    /// Whether more came than it may take.
-    pub(super) is_too_long: bool,
+    /// The most bytes that it may have, and whether more came.
+    most: u64,
+    is_too_long: bool,
 }
 
 /// Why the main stream was ended from this side.
@@ -78,6 +80,7 @@ impl<'a> SpooledDownload<'a> {
         progress: FileProgress,
         files: &Arc<LargeFiles>,
     ) -> Self {
+        let most = task.size.filter(|_| claim.is_limited()).unwrap_or(claim.most());
         Self {
             dir,
             task,
@@ -96,6 +99,7 @@ impl<'a> SpooledDownload<'a> {
             is_untouched: false,
             here: 0,
             claim: Arc::clone(claim),
+            most,
             is_too_long: false,
         }
     }
@@ -131,8 +135,8 @@ impl<'a> SpooledDownload<'a> {
     pub(super) fn restart(&mut self) -> io::Result<()> {
         self.position = 0;
         self.is_untouched = false;
-        self.claim.restart();
-        self.partial().map_or(Ok(()), |partial| partial.file().set_len(0))
+        self.partial().map_or(Ok(()), |partial| partial.file().set_len(0))?;
+        self.claim.restart()
     }
 
     /// The file as those who help see it.
@@ -215,8 +219,21 @@ impl<'a> SpooledDownload<'a> {
 
     /// Fails where the file is longer than it may be.
     fn check_length(&mut self, length: u64) -> io::Result<()> {
-        self.is_too_long = length > self.claim.most();
+        self.is_too_long = length > self.most;
         if self.is_too_long { Err(io::Error::other("it is longer than it was said to be")) } else { Ok(()) }
+    }
+
+    /// Checks what came of a whole file against what it was listed as, where room is kept free: this many bytes came, or
+    /// it failed.
+    pub(super) fn check(&self, result: Result<u64, CallError>) -> Result<u64, CallError> {
+        let is_limited = self.claim.is_limited();
+        match result {
+            Err(_) if self.is_too_long => {
+                Err(CallError::TooLarge("larger than it was listed as, or than half of the room".to_owned()))
+            }
+            Ok(bytes) if is_limited && self.task.size.is_some_and(|size| size != bytes) => Err(CallError::Changed),
+            result => result,
+        }
     }
 
     /// Lets others help if its peer knows parts; else nobody could tell later what this is.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::fs::{Mode, OFlags, openat};
+use tempfile::NamedTempFile;
 
 use super::{Committed, DownloadDir, Fingerprint, PartialFile, anonymous};
 use crate::file_name::FileName;
@@ -25,6 +26,14 @@ pub(crate) struct Existing {
     pub(crate) is_link: bool,
     mode: u32,
     fingerprint: Fingerprint,
+}
+
+impl Existing {
+    /// Gives a file that is to replace it its permissions.
+    pub(super) fn give_mode_to(&self, partial: &PartialFile) {
+        // Where that cannot be, it has those that the umask gives.
+        let _ = partial.file().set_permissions(Permissions::from_mode(self.mode));
+    }
 }
 
 impl DownloadDir {
@@ -52,26 +61,25 @@ impl DownloadDir {
 
     /// Puts a synced file in the place of another, which is still what it was, or vanished.
     pub(super) fn replace(&self, name: &FileName, partial: PartialFile, existing: &Existing) -> io::Result<Committed> {
-        let path = self.path.join(name.as_str());
-        match fs::symlink_metadata(&path) {
-            Ok(found) if Fingerprint::of(&found) != existing.fingerprint => return Ok(Committed::Changed),
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => return self.link(name, partial),
-            Err(error) => return Err(error),
-        }
-        // Where the file is another user's, say, it has the mode that the umask gives.
-        let _ = partial.file().set_permissions(Permissions::from_mode(existing.mode));
-        match partial {
+        let partial = match partial {
             PartialFile::Anonymous(file, method) => {
                 // Before it has a name; nobody else can have the lock.
                 let _ = file.try_lock();
                 let named = self.make_partial(|path| anonymous::link(&file, method, &self.handle, path))?;
-                named.persist(path).map(drop).map_err(|refused| refused.error)?;
+                let path = named.into_temp_path();
+                NamedTempFile::from_parts(file, path)
             }
-            PartialFile::Named(file) | PartialFile::Resumable(file) => {
-                file.persist(path).map(drop).map_err(|refused| refused.error)?;
+            PartialFile::Named(file) | PartialFile::Resumable(file) => file,
+        };
+        let path = self.path.join(name.as_str());
+        match fs::symlink_metadata(&path) {
+            Ok(found) if Fingerprint::of(&found) == existing.fingerprint => {
+                partial.persist(path).map_err(|refused| refused.error)?;
+                Ok(Committed::Saved)
             }
+            Ok(_) => Ok(Committed::Changed),
+            Err(error) if error.kind() == ErrorKind::NotFound => self.link(name, PartialFile::Named(partial)),
+            Err(error) => Err(error),
         }
-        Ok(Committed::Saved)
     }
 }

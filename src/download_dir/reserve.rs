@@ -18,7 +18,7 @@ use crate::lock::lock;
 const MAX_RESERVE: u64 = 1 << 30;
 const PARTS_OF_RESERVE: u64 = 20;
 
-/// After so many bytes of a file it is looked again whether there is room.
+/// After this number of bytes of a file it is looked again whether there is room.
 const BYTES_BETWEEN_LOOKS: u64 = 16 << 20;
 
 /// What is left free, and what the running transfers will still take.
@@ -43,7 +43,7 @@ impl Reserve {
         Arc::new(Self { free, bytes, claimed: Mutex::new(0) })
     }
 
-    /// Claims room for a file of this size, of which so many bytes are here, or half of what is left for one without.
+    /// Claims room for a file of this size, of which a part may be here, or half of what is left where no size is known.
     pub(super) fn claim(self: &Arc<Self>, size: Option<u64>, here: u64) -> io::Result<Claim> {
         let mut claimed = lock(&self.claimed);
         let room = self.free_for_files().saturating_sub(*claimed);
@@ -97,6 +97,11 @@ impl Claim {
         self.most
     }
 
+    /// Whether room is kept free, so that a file must be what it was listed as.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Counts bytes that were written. Fails when others have taken the room meanwhile.
     pub(crate) fn advance(&self, bytes: u64) -> io::Result<()> {
         let Some(Held { reserve, left, unlooked }) = &self.held else { return Ok(()) };
@@ -111,11 +116,12 @@ impl Claim {
         if reserve.free_for_files() < *claimed { Err(want_of_room()) } else { Ok(()) }
     }
 
-    /// Begins anew with the whole.
-    pub(crate) fn restart(&self) {
-        let Some(Held { reserve, left, .. }) = &self.held else { return };
+    /// Begins anew with the whole. Fails where there is no room for that.
+    pub(crate) fn restart(&self) -> io::Result<()> {
+        let Some(Held { reserve, left, .. }) = &self.held else { return Ok(()) };
         let mut claimed = lock(&reserve.claimed);
         *claimed += self.most - left.swap(self.most, Ordering::Relaxed);
+        if reserve.free_for_files() < *claimed { Err(want_of_room()) } else { Ok(()) }
     }
 }
 
@@ -201,7 +207,8 @@ mod tests {
         assert_eq!(claim.most(), 20 * MIB);
         assert_eq!(reserve.claim(None, 0).unwrap().most(), 10 * MIB);
         claim.advance(5 * MIB).unwrap();
-        claim.restart();
+        free.fetch_sub(5, Ordering::Relaxed);
+        claim.restart().unwrap();
         assert_eq!(*lock(&reserve.claimed), 20 * MIB);
     }
 }

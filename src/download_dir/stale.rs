@@ -17,7 +17,8 @@ use crate::{
 
 impl DownloadDir {
     /// Removes the partial files that no client will resume: those with random names, those that are old, and those whose
-    /// file came after them; what is to replace a file came after it. One that cannot be removed, another user's say, does no harm.
+    /// file is there. By the times of their last status changes the file must be the later of the two: a partial file that
+    /// is to replace it is later. One that cannot be removed, another user's say, does no harm.
     pub(super) fn remove_stale_partials(&self, max_age: Duration) -> io::Result<()> {
         let mut resumable = BTreeSet::new();
         for entry in fs::read_dir(&self.path)? {

@@ -19,7 +19,9 @@ use std::{
 
 use ureq::{
     Agent, Body,
+    config::ConfigBuilder,
     http::{Response, header},
+    typestate::AgentScope,
     unversioned::transport::{Connector, TcpConnector},
 };
 
@@ -59,8 +61,11 @@ const OUTPUT_BYTES: usize = 16 << 10;
 const MAX_FAULT_BYTES: u64 = 64 << 10;
 
 /// What all downloads together may have received and not read, where a rate limits them: the bytes of a second divided by
-/// this. Less would slow them down over a wire of 100 ms.
+/// this. A download has its part of that, so over a long wire one alone of four may be slower than the limit.
 const UNREAD_PARTS: u64 = 8;
+
+/// Of more downloads than this the others hardly count, for they wait for their turn.
+const MAX_CALLS: usize = 4;
 
 /// How much is copied at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -81,12 +86,34 @@ pub(crate) trait DownloadSink: Write {
 #[derive(Clone)]
 pub(crate) struct PeerClient {
     agent: Agent,
+    /// Fetches content: with a limit on connections of its own, which take little before it is read.
+    content_agent: Agent,
     /// Whether all calls were ended.
     is_over: Arc<AtomicBool>,
     password: Password,
     stall_timeout: Duration,
     /// Limits the content that is received.
     limit: Option<RateLimit>,
+}
+
+/// How all calls are made.
+fn config(stall_timeout: Duration, idle_per_peer: usize) -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .proxy(None)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("tinyp2p/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("")
+        .timeout_resolve(Some(stall_timeout))
+        .timeout_connect(Some(stall_timeout))
+        .timeout_per_write(Some(stall_timeout))
+        .timeout_per_read(Some(step(stall_timeout)))
+        .max_response_header_size(MAX_HEAD_BYTES)
+        .input_buffer_size(INPUT_BYTES)
+        .output_buffer_size(OUTPUT_BYTES)
+        .max_idle_connections(MAX_IDLE.min(fd_limit::available() / 4))
+        .max_idle_connections_per_host(idle_per_peer)
 }
 
 impl PeerClient {
@@ -96,7 +123,7 @@ impl PeerClient {
         Self::with_limit(password, stall_timeout, idle_per_peer, None, 1)
     }
 
-    /// Like [`new`](Self::new), and limits the content of so many downloads at once together.
+    /// Like [`new`](Self::new), and limits the content of all downloads together, of which this number runs at once.
     pub(crate) fn with_limit(
         password: Password,
         stall_timeout: Duration,
@@ -104,31 +131,22 @@ impl PeerClient {
         limit: Option<RateLimit>,
         downloads: usize,
     ) -> Self {
-        let unread = limit.as_ref().map(|limit| limit.rate() / UNREAD_PARTS / downloads as u64);
-        let unread = unread.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        let input_bytes = limit.as_ref().map_or(INPUT_BYTES, |limit| limit.piece().max(MAX_HEAD_BYTES));
-        let config = Agent::config_builder()
-            .proxy(None)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("tinyp2p/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding("")
-            .timeout_resolve(Some(stall_timeout))
-            .timeout_connect(Some(stall_timeout))
-            .timeout_per_write(Some(stall_timeout))
-            .timeout_per_read(Some(step(stall_timeout)))
-            .max_response_header_size(MAX_HEAD_BYTES)
-            .input_buffer_size(input_bytes)
-            .output_buffer_size(OUTPUT_BYTES)
-            .max_idle_connections(MAX_IDLE.min(fd_limit::available() / 4))
-            .max_idle_connections_per_host(idle_per_peer)
-            .build();
         let is_over = Arc::new(AtomicBool::new(false));
-        let stalls = StallTimeout { limit: stall_timeout, is_over: Arc::clone(&is_over) };
-        let connector = SmallWindow::new(unread).chain(TcpConnector::default()).chain(stalls);
-        let agent = Agent::with_parts(config, connector, CachingResolver::default());
-        Self { agent, is_over, password, stall_timeout, limit }
+        let stalls = || StallTimeout { limit: stall_timeout, is_over: Arc::clone(&is_over) };
+        let config = || config(stall_timeout, idle_per_peer);
+        let connector = TcpConnector::default().chain(stalls());
+        let agent = Agent::with_parts(config().build(), connector, CachingResolver::default());
+        let content_agent = limit.as_ref().map_or_else(
+            || agent.clone(),
+            |limit| {
+                let unread = limit.rate() / UNREAD_PARTS / downloads.clamp(1, MAX_CALLS) as u64;
+                let window = SmallWindow::new(usize::try_from(unread).unwrap_or(usize::MAX));
+                let config = config().input_buffer_size(limit.piece().max(MAX_HEAD_BYTES)).build();
+                let connector = window.chain(TcpConnector::default()).chain(stalls());
+                Agent::with_parts(config, connector, CachingResolver::default())
+            },
+        );
+        Self { agent, content_agent, is_over, password, stall_timeout, limit }
     }
 
     /// Op 0: tells `peer` of these peers, and returns what it knows then, as it says it.
@@ -172,7 +190,7 @@ impl PeerClient {
         each: impl FnMut(PackedFile, &mut dyn Read) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
         let op = Op::Pack(names.into_iter().map(|name| name.as_str().into()).collect());
-        let response = self.post(peer, &op, "application/x-tar, text/xml", None)?;
+        let response = self.post(&self.content_agent, peer, &op, "application/x-tar, text/xml", None)?;
         check_encoding(&response)?;
         let is_pack = header_text(&response, header::CONTENT_TYPE) == Some(pack::MEDIA_TYPE);
         let body = self.content(response);
@@ -198,7 +216,7 @@ impl PeerClient {
     }
 
     fn post_for_list(&self, peer: &PeerUrl, op: &Op) -> Result<BufReader<ResponseBody>, CallError> {
-        let response = self.post(peer, op, "text/xml", Some(self.stall_timeout * TIMEOUTS_FOR_A_LIST))?;
+        let response = self.post(&self.agent, peer, op, "text/xml", Some(self.stall_timeout * TIMEOUTS_FOR_A_LIST))?;
         Ok(BufReader::new(ResponseBody(response.into_body().into_reader())))
     }
 
@@ -212,7 +230,7 @@ impl PeerClient {
         sink: &mut dyn DownloadSink,
     ) -> Result<u64, CallError> {
         let op = Op::Fetch(name.as_str().into(), part);
-        let response = self.post(peer, &op, "application/octet-stream, text/xml", None)?;
+        let response = self.post(&self.content_agent, peer, &op, "application/octet-stream, text/xml", None)?;
         check_encoding(&response)?;
         let is_raw = header_text(&response, header::CONTENT_TYPE) == Some(RAW_MEDIA_TYPE);
         // Not as ureq sees it, to which an empty body has no length.
@@ -242,6 +260,7 @@ impl PeerClient {
         self.is_over.store(true, Ordering::Relaxed);
         self.limit.iter().for_each(RateLimit::end);
         self.agent.clone().shutdown();
+        self.content_agent.clone().shutdown();
     }
 
     /// Posts a call, whose response may take this long after its head; one that is not 200 is a failure.
@@ -251,6 +270,7 @@ impl PeerClient {
     /// every op may be repeated.
     fn post(
         &self,
+        agent: &Agent,
         peer: &PeerUrl,
         op: &Op,
         accept: &str,
@@ -263,7 +283,7 @@ impl PeerClient {
                 return Err(CallError::NoAnswer("the call was cancelled".to_owned()));
             }
             Call::begin();
-            let request = self.agent.post(format!("{peer}/RPC2")).config().timeout_recv_body(limit).build();
+            let request = agent.post(format!("{peer}/RPC2")).config().timeout_recv_body(limit).build();
             let posted = request.header(header::CONTENT_TYPE, "text/xml").header(header::ACCEPT, accept).send(&body);
             let call = Call::current();
             match posted {

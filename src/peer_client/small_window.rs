@@ -18,17 +18,17 @@ use ureq::{
 /// The smallest receive buffer that is asked for, in bytes.
 const MIN_BYTES: usize = 4 << 10;
 
-/// From this size on, in bytes, the kernel's own choice is as small.
-const MAX_BYTES: usize = 128 << 10;
+/// From this size on, in bytes, the kernel's own choice serves as well.
+const MAX_BYTES: usize = 256 << 10;
 
-/// Makes connections with a small receive buffer, or none where the limit does not ask for that.
+/// Makes connections with a small receive buffer, or none where that would not be smaller than usual.
 #[derive(Debug)]
 pub(super) struct SmallWindow(Option<usize>);
 
 impl SmallWindow {
-    /// Of this many bytes, if there is a limit.
-    pub(super) fn new(bytes: Option<usize>) -> Self {
-        Self(bytes.filter(|bytes| *bytes < MAX_BYTES).map(|bytes| bytes.max(MIN_BYTES)))
+    /// Of this many bytes.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self((bytes < MAX_BYTES).then(|| bytes.max(MIN_BYTES)))
     }
 }
 

@@ -25,7 +25,10 @@ use super::{
     request::{BUSY, Refusal, Request, RequestError, read_body, read_head},
     response::Response,
 };
-use crate::lock::{Semaphore, lock};
+use crate::{
+    lock::{Semaphore, lock},
+    rate_limit::RateLimit,
+};
 
 /// How many bytes are discarded at most while a connection lingers.
 const MAX_LINGER_BYTES: u64 = 32 << 20;
@@ -36,6 +39,10 @@ pub(super) const LARGE_REQUESTS: usize = 4;
 
 /// How much is discarded at a time, in bytes.
 const DISCARD_BYTES: usize = 16 << 10;
+
+/// A transfer waits for its place for the timeout divided by this at most: then a caller with the same timeout still has
+/// most of it for the head.
+const PLACE_WAIT_PARTS: u32 = 4;
 
 /// What all connections share.
 pub(super) struct ServerState {
@@ -174,8 +181,12 @@ impl Connection {
 
     /// Writes an answer. Returns whether another request may come.
     fn write_response(&self, response: Response, closes: bool, head_only: bool, is_http_1_0: bool) -> bool {
+        let limit = response.limit.clone();
+        // Before the head, so that nobody stalls in the middle.
+        self.enter(Phase::Working);
+        let _place = limit.as_ref().and_then(|limit| limit.wait_for_place(self.timeout / PLACE_WAIT_PARTS));
         self.enter(Phase::Writing);
-        let mut stream = self;
+        let mut stream = LimitedStream { connection: self, limit: limit.clone() };
         match response.write(&mut stream, closes, head_only, is_http_1_0) {
             Ok(()) if closes => self.linger(),
             Ok(()) => return true,
@@ -252,6 +263,29 @@ impl Write for &Connection {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes within a limit, if there is one, a piece at a time. While it waits, it is not the caller who is silent.
+struct LimitedStream<'a> {
+    connection: &'a Connection,
+    limit: Option<RateLimit>,
+}
+
+impl Write for LimitedStream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stream = self.connection;
+        let Some(limit) = &self.limit else { return stream.write(bytes) };
+        let piece = &bytes[..bytes.len().min(limit.piece())];
+        self.connection.enter(Phase::Working);
+        limit.wait_for(piece.len());
+        self.connection.enter(Phase::Writing);
+        stream.write_all(piece)?;
+        Ok(piece.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

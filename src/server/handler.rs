@@ -23,7 +23,7 @@ use crate::{
     pattern::Pattern,
     peer::PeerUrl,
     protocol::{self, Digest, Op, Part, RAW_MEDIA_TYPE, Rejection},
-    rate_limit::{Limited, RateLimit},
+    rate_limit::RateLimit,
     shared_dir::{SharedDir, SharedFile},
     xmlrpc::Content,
 };
@@ -70,6 +70,8 @@ pub(super) struct Answer {
     pub(super) length: Option<u64>,
     /// Which state of a file the body is, if it is one.
     pub(super) file: Option<FileState>,
+    /// What limits the rate at which it is sent, if it is content.
+    pub(super) limit: Option<RateLimit>,
     pub(super) body: Body,
 }
 
@@ -84,7 +86,7 @@ impl Answer {
     pub(super) fn document(bytes: Vec<u8>) -> Self {
         let length = Some(bytes.len() as u64);
         let body = Box::new(move |to: &mut dyn Write| to.write_all(&bytes));
-        Self { status: "200 OK", content_type: "text/xml", length, file: None, body }
+        Self { status: "200 OK", content_type: "text/xml", length, file: None, limit: None, body }
     }
 }
 
@@ -106,8 +108,6 @@ pub(super) struct Handler {
     pub(super) transfer_log: Arc<TransferLog>,
     /// Limits the content that is sent.
     pub(super) limit: Option<RateLimit>,
-    /// How long a transfer waits for its turn at most.
-    pub(super) place_wait: Duration,
     /// Who may compute a digest now.
     pub(super) digests: Semaphore,
     /// How long a digest waits for its turn.
@@ -201,14 +201,20 @@ impl Handler {
                 content_type: RAW_MEDIA_TYPE,
                 length: Some(length),
                 file: Some(FileState { version: file.version(), modified: file.modified() }),
-                body: self.limited(move |out| transfer.log(copy(&mut file, out))),
+                limit: self.limit.clone(),
+                body: Box::new(move |out| transfer.log(copy(&mut file, out))),
             });
         }
         let content = Content::prepare(&mut file, length);
         let content = content.and_then(|content| file.rewind().map(|()| content));
         let content = content.map_err(|error| self.read_fault(&name.to_string(), &error, caller))?;
         let body = move |out: &mut dyn Write| transfer.log(content.write(&mut file, out));
-        Ok(Answer { length: Some(content.length()), body: self.limited(body), ..Answer::document(Vec::new()) })
+        Ok(Answer {
+            length: Some(content.length()),
+            limit: self.limit.clone(),
+            body: Box::new(body),
+            ..Answer::document(Vec::new())
+        })
     }
 
     /// Answers with the digest of a part, and with what the file is now; with HTTP 503 where too many are asked for.
@@ -267,19 +273,8 @@ impl Handler {
             }
             pack.finish()?.flush()
         };
-        let body = self.limited(write);
-        Answer { content_type: pack::MEDIA_TYPE, length: None, body, ..Answer::document(Vec::new()) }
-    }
-
-    /// A body that is content: it waits for its turn before its first byte, and with it the head, and is sent within the
-    /// limit.
-    fn limited(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Body {
-        let Some(limit) = self.limit.clone() else { return Box::new(write) };
-        let wait = self.place_wait;
-        Box::new(move |out: &mut dyn Write| {
-            let _place = limit.wait_for_place(wait);
-            write(&mut Limited { inner: out, limit: Some(limit.clone()) })
-        })
+        let (limit, body) = (self.limit.clone(), Box::new(write));
+        Answer { content_type: pack::MEDIA_TYPE, length: None, limit, body, ..Answer::document(Vec::new()) }
     }
 
     /// Logs that something shared cannot be read.

@@ -24,8 +24,8 @@ const PAUSE: u32 = 10;
 /// By how many seconds a period is longer at most, so that servers that start together do not run together.
 const MAX_EXTRA: u32 = 60;
 
-/// How often it is looked for peers that are new, how long a run waits for more of them at least, and how long runs for
-/// new peers lie apart, in seconds.
+/// In seconds: how often the mirror looks for new peers, which is also the least time until it runs for them, how much
+/// longer that may be, and how far such a run is from the one before at least.
 const LOOK: u32 = 5;
 const MAX_LOOK_EXTRA: u32 = 5;
 const NEW_PEER_PERIOD: u32 = 60;
@@ -40,10 +40,12 @@ const MIN_LOOK: Duration = Duration::from_millis(20);
 const FIRST_DELAY: Duration = Duration::from_secs(60 * 60);
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The most names that are remembered of those that were deleted here, that failed, and that peers without an index list.
+/// The most names that are remembered of those that were deleted here, that failed, and that peers without an index list,
+/// all of them and one.
 const MAX_DELETED: usize = 100_000;
 const MAX_FAILED: usize = 100_000;
 const MAX_UNRESTED: usize = 200_000;
+const MAX_UNRESTED_OF_PEER: usize = 50_000;
 
 /// The most names of a run, and of one peer in it: the others have their turn in the next runs.
 const MAX_NAMES: usize = 1_000_000;
@@ -69,9 +71,16 @@ struct State {
     listed: HashMap<u64, Duration>,
     /// When the run began.
     now: Duration,
-    /// How many names were taken in this run, and of which peer.
+    /// How many names were taken in this run.
     taken: usize,
-    taken_of: HashMap<u64, usize>,
+    peers: HashMap<u64, PeerCounts>,
+}
+
+/// How many names of a peer were taken in a run, and how many are remembered that have not rested yet.
+#[derive(Default)]
+struct PeerCounts {
+    taken: usize,
+    unrested: usize,
 }
 
 /// How often a name failed in a row, and when it may be asked for again.
@@ -81,12 +90,12 @@ struct Failure {
 }
 
 impl Mirror {
-    /// Has run, and runs again in this period at the default of [`PERIOD`] seconds; others scale all times.
+    /// A mirror with this period; all other times are scaled as it is to [`PERIOD`].
     pub(super) fn new(every: Duration) -> Self {
         Self { every, hasher: RandomState::new(), state: Mutex::default() }
     }
 
-    /// So many seconds of the default period.
+    /// A time that is meant for the default period.
     fn scaled(&self, seconds: u32) -> Duration {
         self.every * seconds / PERIOD
     }
@@ -123,7 +132,7 @@ impl Mirror {
         state.now = now;
         state.listed_before = mem::take(&mut state.listed);
         state.taken = 0;
-        state.taken_of.clear();
+        state.peers.clear();
         let State { here, failed, .. } = &mut *state;
         failed.retain(|name, failure| !here.contains(name) && failure.due + MAX_DELAY > now);
     }
@@ -132,6 +141,7 @@ impl Mirror {
     /// where the peer tells it.
     pub(super) fn wants(&self, peer: &PeerUrl, name: &str, age: Option<Duration>) -> bool {
         let hash = self.hash(name);
+        let of_peer = self.hash(peer.as_str());
         let mut state = lock(&self.state);
         let now = state.now;
         if state.here.contains(&hash) || state.deleted.contains(&hash) {
@@ -142,9 +152,9 @@ impl Mirror {
         }
         let has_rested = match age {
             Some(age) => age >= self.scaled(REST),
-            None => state.has_been_listed_for(self.hash(&format!("{peer} {name}")), self.every),
+            None => state.has_been_listed_for(self.hash(&format!("{peer} {name}")), self.every, of_peer),
         };
-        has_rested && state.take(self.hash(peer.as_str()))
+        has_rested && state.take(of_peer)
     }
 
     /// Ends a run in which these names failed.
@@ -167,10 +177,12 @@ impl Mirror {
 }
 
 impl State {
-    /// Whether a name was listed by a peer for so long; it is remembered if not.
-    fn has_been_listed_for(&mut self, hash: u64, time: Duration) -> bool {
+    /// Whether a name has been listed by a peer for this time, which is remembered.
+    fn has_been_listed_for(&mut self, hash: u64, time: Duration, peer: u64) -> bool {
         let first = self.listed_before.get(&hash).copied().unwrap_or(self.now);
-        if self.listed.len() < MAX_UNRESTED {
+        let counts = self.peers.entry(peer).or_default();
+        if self.listed.len() < MAX_UNRESTED && counts.unrested < MAX_UNRESTED_OF_PEER {
+            counts.unrested += 1;
             self.listed.insert(hash, first);
         }
         self.now >= first + time
@@ -178,10 +190,10 @@ impl State {
 
     /// Takes a name of a peer, unless there are too many.
     fn take(&mut self, peer: u64) -> bool {
-        let of_peer = self.taken_of.entry(peer).or_default();
-        let is_taken = self.taken < MAX_NAMES && *of_peer < MAX_NAMES_OF_PEER;
+        let counts = self.peers.entry(peer).or_default();
+        let is_taken = self.taken < MAX_NAMES && counts.taken < MAX_NAMES_OF_PEER;
         self.taken += usize::from(is_taken);
-        *of_peer += usize::from(is_taken);
+        counts.taken += usize::from(is_taken);
         is_taken
     }
 }

@@ -98,6 +98,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     if let Some(mirror) = &mirror {
         let ready = DownloadDir::open(&dir).and_then(|_| mirror_thread::look(mirror, &shared_dir));
         ready.map_err(|cause| Error::Directory { path: dir.clone(), cause })?;
+        // A server shows no bars, not even those of the client's run.
         progress::clear();
     }
     let (wake, wake_receiver) = mpsc::channel();
@@ -136,7 +137,6 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
         digests: Semaphore::new(DIGESTS_AT_ONCE),
         digest_wait: common.timeout / 4,
         limit: sending.clone(),
-        place_wait: common.timeout / 4,
     };
 
     remove_stale_private_dirs();
@@ -217,6 +217,7 @@ impl Fetcher {
             updates: false,
             memory: MIRROR_MEMORY,
             wants: &|peer, name, age| mirror.wants(peer, name.as_str(), age.map(Duration::from_secs)),
+            needs_ages: true,
             on_saved: &|names| {
                 for name in names {
                     mirror.note_here(name.as_str());

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::handler::{Answer, Body, FileState};
+use crate::rate_limit::RateLimit;
 
 /// The head and this many bytes of the body go in one write: one packet for a small answer.
 const FIRST_WRITE_BYTES: usize = 16 << 10;
@@ -21,17 +22,19 @@ pub(super) struct Response {
     pub(super) head: Vec<u8>,
     /// The length of the body in bytes, where it is known.
     length: Option<u64>,
+    /// What limits the rate at which it is sent.
+    pub(super) limit: Option<RateLimit>,
     body: Body,
 }
 
 impl Response {
     /// `headers` is whole header lines beside those of the body's kind and length.
     pub(super) fn new(headers: &str, answer: Answer) -> Self {
-        let Answer { status, content_type, length, file, body } = answer;
+        let Answer { status, content_type, length, file, limit, body } = answer;
         let validators = file.map(|file| validators(&file, SystemTime::now())).unwrap_or_default();
         let length_line = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{length_line}{validators}{headers}");
-        Self { head: head.into_bytes(), length, body }
+        Self { head: head.into_bytes(), length, limit, body }
     }
 
     /// An answer in one line of plain text.
@@ -43,7 +46,7 @@ impl Response {
     /// Writes it. `closes` announces the end of the connection; after a request for the head alone no body follows. A
     /// body of unknown length goes in chunks, to a caller of HTTP/1.0 as it is, until the connection ends.
     pub(super) fn write(self, to: &mut dyn Write, closes: bool, head_only: bool, is_http_1_0: bool) -> io::Result<()> {
-        let Self { mut head, length, body } = self;
+        let Self { mut head, length, body, .. } = self;
         let is_chunked = length.is_none() && !is_http_1_0;
         if is_chunked {
             head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

@@ -19,6 +19,7 @@ use crate::{
         serve_python, tinyp2p,
     },
     large::{hold, wire},
+    packs::{file, pack},
 };
 
 const MIB: usize = 1 << 20;
@@ -278,4 +279,31 @@ fn a_peer_that_lists_without_end_fills_no_memory() {
     wait_for(&here, "file", b"content");
     let peak = peak_memory(server.pid());
     assert!(peak < 100 << 10, "{peak} KiB");
+}
+
+#[test]
+fn what_is_not_what_it_was_listed_as_is_not_taken() {
+    let [there, here] = [Dir::new(), Dir::new()];
+    for name in ["packed", "single"] {
+        write_rested(&there, name, "the content");
+    }
+    // Another content in packs and by itself than in the index, shorter and longer; an honest peer has both.
+    for content in ["short", "longer than it was listed as"] {
+        let liar = FakePeer::new()
+            .on_index(Reply::names(["11 3600 packed", "11 3600 single", "11 3600 third"]))
+            .on_packs([pack(&[file("packed", content)])]);
+        let liar =
+            ["packed", "single", "third"].iter().fold(liar, |peer, name| peer.file(name, Reply::content(content)));
+        let liar = liar.start();
+        let honest = serve(&there).peers([liar.url()]).start();
+        let mirror = mirror(&here).peers([honest.url()]).start();
+        for name in ["packed", "single"] {
+            wait_for(&here, name, b"the content");
+        }
+        wait_for_runs(&mirror, 2);
+        assert_eq!(here.names(), ["packed", "single"]);
+        for name in ["packed", "single"] {
+            fs::remove_file(here.join(name)).unwrap();
+        }
+    }
 }

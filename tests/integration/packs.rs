@@ -43,7 +43,7 @@ fn entry(kind: u8, name: &str, size: u64, content: &[u8]) -> Vec<u8> {
     header
 }
 
-fn file(name: &str, content: &str) -> Vec<u8> {
+pub(crate) fn file(name: &str, content: &str) -> Vec<u8> {
     entry(b'0', name, content.len() as u64, content.as_bytes())
 }
 
@@ -54,7 +54,7 @@ fn chunked(media: &str, body: &[u8]) -> Reply {
 }
 
 /// A pack with its end blocks.
-fn pack(entries: &[Vec<u8>]) -> Reply {
+pub(crate) fn pack(entries: &[Vec<u8>]) -> Reply {
     chunked("application/x-tar", &[entries.concat(), vec![0; 1024]].concat())
 }
 

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    harness::{Dir, FakePeer, Gate, Reply, download, is_partial, serve, wait_for_partial},
+    harness::{Dir, FakePeer, Gate, PATIENCE, Reply, download, eventually, is_partial, serve, wait_for_partial},
     large::{hold, wire},
 };
 
@@ -228,7 +228,12 @@ fn a_kill_at_any_moment_of_an_update_leaves_the_old_or_the_new_whole() {
         write_aged(&here, "large", &old, DAY);
         (0..100).for_each(|number| write_aged(&here, &format!("small {number}"), "old", DAY));
         let run = download(&here, server.url()).options(["--update", "-q"]).start();
-        thread::sleep(Duration::from_millis(3 * moment));
+        // Every other time when it has begun to replace, however slow the machine is.
+        if moment % 2 == 0 {
+            eventually("a file that is new", PATIENCE, || (here.read("small 0") == b"new one").then_some(()));
+        } else {
+            thread::sleep(Duration::from_millis(3 * moment));
+        }
         run.signal(Signal::KILL);
         let _ = run.finish();
         let files = here.files();

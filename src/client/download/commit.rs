@@ -33,7 +33,7 @@ impl Downloads<'_> {
         for Downloaded { task, file, bytes } in batch {
             match file.into_partial() {
                 Ok(partial) => {
-                    files.push((task.file_name.clone(), partial, self.update_of(&task).map(|update| update.existing)));
+                    files.push((task.file_name.clone(), partial, self.to_replace(&task)));
                     tasks.push((task, bytes));
                 }
                 Err(error) => self.fail_here(&task, &error),
@@ -43,11 +43,8 @@ impl Downloads<'_> {
         for ((task, bytes), committed) in tasks.into_iter().zip(self.run.dir.commit_batch(files)) {
             match committed {
                 Ok(Committed::Saved) => saved.push((task, bytes)),
-                Ok(Committed::AlreadyExists) => self.leave_alone(&task),
-                Ok(Committed::Changed) => {
-                    log::warn!("'{}' changed here meanwhile; it is left as it is", task.file_name);
-                    self.keep_existing(&task);
-                }
+                Ok(Committed::AlreadyExists) => self.leave_alone(&task, "appeared"),
+                Ok(Committed::Changed) => self.leave_alone(&task, "changed"),
                 Err(error) => self.fail_here(&task, &error),
             }
         }
@@ -56,15 +53,15 @@ impl Downloads<'_> {
         saved.into_iter().map(|(task, _)| task.file_name).collect()
     }
 
-    /// Leaves what appeared under a name since the run began.
-    pub(super) fn leave_alone(&self, task: &Task) {
+    /// Leaves what appeared or changed under a name since the run began.
+    pub(super) fn leave_alone(&self, task: &Task, what: &str) {
         self.discard_kept(task);
         let name = &task.file_name;
         let outcome = outcome_of_entry(self.run.dir, name);
         if outcome == Some(Outcome::AlreadyHere) && self.appeared.fetch_add(1, Ordering::Relaxed) >= FILES_NAMED {
-            log::debug!("'{name}' appeared here meanwhile");
+            log::debug!("'{name}' {what} here meanwhile");
         } else if outcome == Some(Outcome::AlreadyHere) {
-            log::warn!("'{name}' appeared here meanwhile; it is left as it is");
+            log::warn!("'{name}' {what} here meanwhile; it is left as it is");
         } else if outcome.is_none() {
             log::error!("could not save '{name}': something had the name for a moment");
         }
@@ -79,7 +76,11 @@ impl Downloads<'_> {
         }
         let unnamed = self.appeared.load(Ordering::Relaxed).saturating_sub(FILES_NAMED);
         if unnamed > 0 {
-            log::warn!("{} appeared here meanwhile", format::count(unnamed, "more file"));
+            log::warn!("{} appeared or changed here meanwhile", format::count(unnamed, "more file"));
+        }
+        let unnamed = self.links.load(Ordering::Relaxed).saturating_sub(FILES_NAMED);
+        if unnamed > 0 {
+            log::warn!("{} not updated", format::count(unnamed, "more link"));
         }
         let Tally { saved, updated, bytes, already_here, differing, failed, directories, open, .. } = tally;
         let is_interrupted = self.run.interruption.has_come();

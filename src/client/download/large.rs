@@ -53,16 +53,14 @@ impl<'a> Downloads<'a> {
             None => self.download_whole(&mut file),
         };
         task.clone_from(&file.task);
-        match result {
+        match file.check(result) {
             Ok(bytes) => {
                 self.discard_kept(task);
                 log::debug!("fetched '{}' from {}: {}", task.file_name, self.run.peers[task.peer], format::size(bytes));
                 let came = bytes.saturating_sub(file.here);
                 Ok((file, came))
             }
-            Err(_) if file.is_too_long => {
-                Err(CallError::TooLarge("larger than it was listed as, or than half of the room".to_owned()))
-            }
+            Err(failure @ CallError::TooLarge(_)) => Err(failure),
             Err(CallError::Local(error)) if is_want_of_room(&error) => {
                 lock(&self.kept).remove(&task.name_id);
                 Err(CallError::Local(error))

@@ -97,7 +97,8 @@ impl<'a> Downloads<'a> {
         if let Some(time) = packed.modified {
             file.set_modified(time);
         }
-        let bytes = peer_client::copy(content, packed.size, &mut file)?;
+        let copied = peer_client::copy(content, packed.size, &mut file);
+        let bytes = file.check(copied)?;
         Ok((file, bytes))
     }
 }

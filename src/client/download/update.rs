@@ -3,9 +3,11 @@
 //! A file is fetched again when a peer has a newer one with another content, and replaced only if it is still what it
 //! was when it was looked at.
 
+use std::sync::atomic::Ordering;
+
 use super::{
     super::queue::{Outcome, Task},
-    Downloads,
+    Downloads, FILES_NAMED,
 };
 use crate::{
     digest,
@@ -14,15 +16,6 @@ use crate::{
     lock::lock,
     protocol::{MAX_DIGEST_BYTES, Part},
 };
-
-/// A file that is to be updated.
-#[derive(Clone)]
-pub(super) struct Update {
-    /// What is here of it.
-    pub(super) existing: Existing,
-    /// Whether others may have the same content, in spite of a newer time.
-    must_compare: bool,
-}
 
 impl Downloads<'_> {
     /// Compares the files that are here with what all others list, and asks again for those that are to be updated.
@@ -54,17 +47,19 @@ impl Downloads<'_> {
             return;
         }
         if existing.is_link {
-            log::warn!("'{file_name}' is a link here and is not updated");
+            if self.links.fetch_add(1, Ordering::Relaxed) < FILES_NAMED {
+                log::warn!("'{file_name}' is a link here and is not updated");
+            }
             return;
         }
         let before = queue.tally().open;
-        let must_compare = queue.reopen(name, size);
-        lock(&self.updates).insert(name, Update { existing, must_compare });
+        queue.reopen(name, size);
+        lock(&self.updates).insert(name, existing);
         self.show_added(before, queue.tally());
     }
 
     /// What the file of a task is to replace.
-    pub(super) fn update_of(&self, task: &Task) -> Option<Update> {
+    pub(super) fn to_replace(&self, task: &Task) -> Option<Existing> {
         lock(&self.updates).get(&task.name_id).cloned()
     }
 
@@ -75,13 +70,13 @@ impl Downloads<'_> {
     }
 
     /// Whether a peer has the same content as the file that is here.
-    pub(super) fn has_same(&self, task: &Task, update: &Update) -> Result<bool, CallError> {
-        if !update.must_compare {
+    pub(super) fn has_same(&self, task: &Task, existing: &Existing) -> Result<bool, CallError> {
+        let size = existing.size;
+        if task.size != Some(size) {
             return Ok(false);
         }
         // What cannot be read is another content, and what vanished needs none.
         let Ok(ours) = self.run.dir.open_existing(&task.file_name) else { return Ok(false) };
-        let size = update.existing.size;
         let mut version = None;
         let mut offset = 0;
         loop {

@@ -36,13 +36,13 @@ impl DownloadQueue {
         self.standings[task.source] = if is_break { Standing::Broken } else { Standing::Failed };
         let state = &mut self.states[task.name_id];
         state.is_file |= failure != SourceFailure::Directory;
-        state.was_unanswered |= matches!(failure, SourceFailure::ConnectionLost | SourceFailure::Silence);
+        state.may_come_later |= matches!(failure, SourceFailure::ConnectionLost | SourceFailure::Passing);
         self.settle(task.name_id)
     }
 
-    /// The names that failed although all that list them answered.
+    /// The names that nobody who lists them will give another time either.
     pub(in crate::client) fn refused(&self) -> impl Iterator<Item = FileName> {
-        let is_refused = |state: &State| state.progress == Progress::Failed && !state.was_unanswered;
+        let is_refused = |state: &State| state.progress == Progress::Failed && !state.may_come_later;
         (0..self.states.len()).filter(move |name| is_refused(&self.states[*name])).map(|name| self.index.name(name))
     }
 
@@ -69,7 +69,7 @@ impl DownloadQueue {
             };
             if may_be_lost && before != Standing::Failed {
                 self.states[name].is_file = true;
-                self.states[name].was_unanswered = true;
+                self.states[name].may_come_later = true;
                 lost += usize::from(self.settle(name).is_some());
             }
         }

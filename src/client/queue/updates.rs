@@ -53,10 +53,9 @@ impl DownloadQueue {
         told.map(|details| details.modified).max().unwrap_or_default()
     }
 
-    /// Lets a name that is here, in this size, be asked for again of those alone who have the newest file. Returns
-    /// whether one of them has the same size, so that it takes a digest to tell whether it is another content: then the
-    /// file is asked for by itself.
-    pub(in crate::client) fn reopen(&mut self, name: usize, size: u64) -> bool {
+    /// Lets a name that is here, in this size, be asked for again of those alone who have the newest file: by itself where
+    /// one of them has the same size, for then a digest must tell whether it is another content.
+    pub(in crate::client) fn reopen(&mut self, name: usize, size: u64) {
         let newest = self.newest(name);
         let mut expected = 0;
         for source in self.index.sources(name) {
@@ -70,12 +69,10 @@ impl DownloadQueue {
         }
         let state = &mut self.states[name];
         state.is_file = true;
-        let must_compare = state.is_unpacked;
         self.tally.already_here -= 1;
         self.tally.differing -= usize::from(state.before == Before::Differing);
         self.tally.open += 1;
         self.tally.expected_bytes = self.tally.expected_bytes.saturating_add(expected);
         self.settle(name);
-        must_compare
     }
 }
