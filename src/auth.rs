@@ -18,6 +18,11 @@ impl Password {
         Self(text.into())
     }
 
+    /// Its UTF-8 bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// Whether it is the empty text, which is hardly meant.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -23,6 +23,12 @@ pub(crate) enum CallError {
     NoAnswer(String),
     #[error("{}", explain_status(*.0))]
     Status(u16),
+    /// It did not become private: the server speaks no TLS of ours.
+    #[error("it answers, but not privately")]
+    NotPrivate,
+    /// The server did not show that it knows the password.
+    #[error("it has another password, or somebody is in between")]
+    NotConfirmed,
     /// The server there is of another kind.
     #[error("not a TinyP2P server: {0}")]
     NotTinyP2p(&'static str),
@@ -113,6 +119,7 @@ pub(crate) fn reason(error: &io::Error) -> String {
 /// may send; any other status comes from something else.
 fn explain_status(status: u16) -> String {
     match status {
+        426 => "it is private and was called in clear; take a new password, and call it by its https:// URL".to_owned(),
         503 => "too busy (HTTP status 503)".to_owned(),
         408 | 411 | 413 | 417 | 431 | 500 => format!("the answer is HTTP status {status}"),
         _ => format!("not a TinyP2P server: the answer is HTTP status {status}"),
@@ -123,6 +130,8 @@ fn explain_status(status: u16) -> String {
 fn hint(peer: &PeerUrl, failure: &CallError) -> String {
     match failure {
         CallError::Refused => format!("; is it {}?", other_spelling(peer)),
+        CallError::NotPrivate => format!("; is it {}?", peer.in_other_kind()),
+        CallError::Status(426) => format!(", {}", peer.in_other_kind()),
         CallError::Unreachable(reason) if reason.ends_with("refused") => " (is a server running there?)".to_owned(),
         _ => String::new(),
     }
@@ -132,11 +141,12 @@ fn hint(peer: &PeerUrl, failure: &CallError) -> String {
 fn other_spelling(peer: &PeerUrl) -> String {
     let (host, port) = (peer.host(), peer.port());
     let is_here = address::is_loopback(host) || address::is_unspecified(host);
+    let scheme = if peer.is_private() { "https" } else { "http" };
     match (is_here, address::is_address(host)) {
-        (true, true) => format!("http://localhost:{port}, or with another address of this machine"),
-        (true, false) => format!("http://127.0.0.1:{port}"),
-        (false, true) => format!("http://NAME:{port}, with a name in place of the address"),
-        (false, false) => format!("http://ADDRESS:{port}, with the address that the name stands for"),
+        (true, true) => format!("{scheme}://localhost:{port}, or with another address of this machine"),
+        (true, false) => format!("{scheme}://127.0.0.1:{port}"),
+        (false, true) => format!("{scheme}://NAME:{port}, with a name in place of the address"),
+        (false, false) => format!("{scheme}://ADDRESS:{port}, with the address that the name stands for"),
     }
 }
 

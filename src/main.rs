@@ -25,6 +25,7 @@ mod peer_client;
 mod progress;
 mod protocol;
 mod rate_limit;
+mod secure;
 mod server;
 mod shared_dir;
 mod signals;

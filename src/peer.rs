@@ -18,21 +18,35 @@ pub(crate) const MAX_URL_BYTES: usize = 255;
 /// The most peers in a list; what comes after is ignored.
 pub(crate) const MAX_PEERS: usize = 4096;
 
-/// What a URL begins with.
-const SCHEME: &str = "http://";
+/// What the URL of an open peer begins with, and that of a private one.
+const OPEN: &str = "http://";
+const PRIVATE: &str = "https://";
 
-/// The URL under which a peer is called and which it calls itself: `http://HOST:PORT`. Cheap to clone.
+/// The URL under which a peer is called and which it calls itself: `http://HOST:PORT`, or `https://HOST:PORT` of a private
+/// one. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PeerUrl(Arc<str>);
 
 impl PeerUrl {
     /// Makes the URL of a host (a name or an address, IPv6 with or without brackets) and a port.
-    pub(crate) fn new(host: &str, port: u16) -> Result<Self, InvalidPeerUrl> {
+    pub(crate) fn new(host: &str, port: u16, is_private: bool) -> Result<Self, InvalidPeerUrl> {
+        let scheme = if is_private { PRIVATE } else { OPEN };
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         match bare.parse::<IpAddr>() {
-            Ok(IpAddr::V6(_)) => format!("http://[{bare}]:{port}").parse(),
-            _ => format!("http://{host}:{port}").parse(),
+            Ok(IpAddr::V6(_)) => format!("{scheme}[{bare}]:{port}").parse(),
+            _ => format!("{scheme}{host}:{port}").parse(),
         }
+    }
+
+    /// Whether it is that of a private peer.
+    pub(crate) fn is_private(&self) -> bool {
+        self.0.starts_with(PRIVATE)
+    }
+
+    /// The URL of the same host and port in a network of the other kind.
+    pub(crate) fn in_other_kind(&self) -> String {
+        let scheme = if self.is_private() { OPEN } else { PRIVATE };
+        format!("{scheme}{}:{}", self.host(), self.port())
     }
 
     /// Returns the URL as it was spelled, without a trailing slash.
@@ -51,7 +65,8 @@ impl PeerUrl {
     }
 
     fn authority(&self) -> (&str, &str) {
-        self.0[SCHEME.len()..].rsplit_once(':').expect("only a URL with a port was parsed")
+        let scheme = if self.is_private() { PRIVATE } else { OPEN };
+        self.0[scheme.len()..].rsplit_once(':').expect("only a URL with a port was parsed")
     }
 }
 
@@ -71,14 +86,19 @@ impl Borrow<str> for PeerUrl {
 impl FromStr for PeerUrl {
     type Err = InvalidPeerUrl;
 
-    /// Parses `http://HOST:PORT`, with or without one trailing slash, of at most 255 bytes. The scheme may be in capitals;
+    /// Parses `http://HOST:PORT` or `https://HOST:PORT`, with or without one trailing slash, of at most 255 bytes. The scheme may be in capitals;
     /// every server spells its own in lower case.
     fn from_str(text: &str) -> Result<Self, InvalidPeerUrl> {
         let url = text.strip_suffix('/').unwrap_or(text);
-        let parts = url.split_at_checked(SCHEME.len()).filter(|_| url.len() <= MAX_URL_BYTES);
-        let authority = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME)).map(|(_, authority)| authority);
-        match authority.and_then(|authority| authority.rsplit_once(':')) {
-            Some((host, port)) if is_host(host) && is_port(port) => Ok(Self(format!("{SCHEME}{host}:{port}").into())),
+        let after = |scheme: &'static str| {
+            let (given, authority) = url.split_at_checked(scheme.len()).filter(|_| url.len() <= MAX_URL_BYTES)?;
+            let (host, port) = authority.rsplit_once(':').filter(|_| given.eq_ignore_ascii_case(scheme))?;
+            Some((scheme, host, port))
+        };
+        match after(OPEN).or_else(|| after(PRIVATE)) {
+            Some((scheme, host, port)) if is_host(host) && is_port(port) => {
+                Ok(Self(format!("{scheme}{host}:{port}").into()))
+            }
             _ => Err(InvalidPeerUrl { given: text.to_owned() }),
         }
     }
@@ -124,12 +144,14 @@ impl InvalidPeerUrl {
     /// Returns the nearest URL that could be meant, with `HOST` or `PORT` where nothing usable was given.
     pub(crate) fn suggestion(&self) -> String {
         let (host, port) = self.authority();
+        let is_private = self.given.get(..PRIVATE.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(PRIVATE));
+        let scheme = if is_private { PRIVATE } else { OPEN };
         if host.parse::<Ipv6Addr>().is_ok() {
-            return format!("http://[{host}]:PORT");
+            return format!("{scheme}[{host}]:PORT");
         }
         let host = if is_host(host) && host.len() < MAX_URL_BYTES { host } else { "HOST" };
         let port = if is_port(port) { port } else { "PORT" };
-        format!("http://{host}:{port}")
+        format!("{scheme}{host}:{port}")
     }
 
     /// Splits what stands where host and port should be.
@@ -165,11 +187,12 @@ impl PeerList {
         has_room
     }
 
-    /// Adds the peers that a list from outside names. Returns how many entries were invalid or had no room.
-    pub(crate) fn merge<'a>(&mut self, urls: impl IntoIterator<Item = &'a str>) -> usize {
+    /// Adds the peers of one kind that a list from outside names. Returns how many entries were invalid, of the other kind,
+    /// or had no room.
+    pub(crate) fn merge<'a>(&mut self, urls: impl IntoIterator<Item = &'a str>, is_private: bool) -> usize {
         let mut ignored = 0;
         for url in urls {
-            if !url.parse().is_ok_and(|peer| self.add(peer)) {
+            if !url.parse().is_ok_and(|peer: PeerUrl| peer.is_private() == is_private && self.add(peer)) {
                 ignored += 1;
             }
         }
@@ -196,6 +219,7 @@ mod tests {
             ("http://[::1]:65535", "http://[::1]:65535"),
             ("HTTP://A.org:1/", "http://A.org:1"),
             ("http://a-b_c.Example.org:080", "http://a-b_c.Example.org:080"),
+            ("HTTPS://[::1]:1/", "https://[::1]:1"),
         ] {
             assert_eq!(given.parse::<PeerUrl>().unwrap().as_str(), spelled);
         }
@@ -207,7 +231,9 @@ mod tests {
             ("", "http://HOST:PORT"),
             ("localhost:4000", "http://localhost:4000"),
             ("http://localhost", "http://localhost:PORT"),
-            ("https://a.org:1/", "http://a.org:1"),
+            ("https://a.org:1//", "https://a.org:1"),
+            ("https://a.org", "https://a.org:PORT"),
+            ("https://::1", "https://[::1]:PORT"),
             ("http://a.org:1//", "http://a.org:1"),
             ("http://a.org:1/RPC2?x", "http://a.org:1"),
             ("http://me:pw@a.org:1", "http://a.org:1"),
@@ -227,10 +253,11 @@ mod tests {
 
     #[test]
     fn own_urls_bracket_ipv6() {
-        assert_eq!(PeerUrl::new("::1", 1).unwrap().as_str(), "http://[::1]:1");
-        assert_eq!(PeerUrl::new("[::1]", 1).unwrap().as_str(), "http://[::1]:1");
-        assert_eq!(PeerUrl::new("localhost", 1).unwrap().as_str(), "http://localhost:1");
-        assert!(PeerUrl::new("a b", 1).is_err());
+        assert_eq!(PeerUrl::new("::1", 1, false).unwrap().as_str(), "http://[::1]:1");
+        assert_eq!(PeerUrl::new("[::1]", 1, false).unwrap().as_str(), "http://[::1]:1");
+        assert_eq!(PeerUrl::new("::1", 1, true).unwrap().as_str(), "https://[::1]:1");
+        assert_eq!(PeerUrl::new("localhost", 1, false).unwrap().as_str(), "http://localhost:1");
+        assert!(PeerUrl::new("a b", 1, false).is_err());
     }
 
     #[test]
@@ -243,18 +270,18 @@ mod tests {
     #[test]
     fn a_list_keeps_order_names_none_twice_and_is_bounded() {
         let mut list = PeerList::default();
-        let ignored = list.merge(["http://b:1", "http://a:1", "nonsense", "http://b:1/", "ftp://c:1"]);
+        let ignored = list.merge(["http://b:1", "http://a:1", "nonsense", "http://b:1/", "https://c:1"], false);
         assert_eq!(ignored, 2);
         assert_eq!(format!("{:?}", list.as_slice()), "[http://b:1, http://a:1]");
         let many: Vec<String> = (1..=5000).map(|port| format!("http://c:{port}")).collect();
-        assert_eq!(list.merge(many.iter().map(String::as_str)), 5000 - (MAX_PEERS - 2));
+        assert_eq!(list.merge(many.iter().map(String::as_str), false), 5000 - (MAX_PEERS - 2));
         assert_eq!(list.as_slice().len(), MAX_PEERS);
     }
 
     proptest! {
         #[test]
         fn any_text_is_a_url_or_has_a_usable_suggestion(text in prop_oneof![
-            "(http://|HtTP://)?[a-z0-9.:@/\\[\\]%é -]{0,40}",
+            "(http://|HtTP://|https://|hTtPS://)?[a-z0-9.:@/\\[\\]%é -]{0,40}",
             "http://[a-zA-Z0-9._-]{1,70}:[0-9]{1,6}/?",
             "http://\\[[0-9a-f:.%]{0,45}\\](:[0-9]{1,5})?",
             any::<String>(),
@@ -263,8 +290,10 @@ mod tests {
             match text.parse::<PeerUrl>() {
                 Ok(url) => {
                     let spelled = text.strip_suffix('/').unwrap_or(&text);
-                    prop_assert_eq!(url.as_str(), format!("http://{}", &spelled[SCHEME.len()..]));
-                    prop_assert_eq!(url.as_str(), format!("http://{}:{}", url.host(), url.port()));
+                    let scheme = if url.is_private() { PRIVATE } else { OPEN };
+                    prop_assert_eq!(url.as_str(), format!("{scheme}{}", &spelled[scheme.len()..]));
+                    prop_assert_eq!(url.as_str(), format!("{scheme}{}:{}", url.host(), url.port()));
+                    prop_assert_eq!(url.in_other_kind().parse::<PeerUrl>().unwrap().is_private(), !url.is_private());
                 }
                 Err(invalid) => {
                     let filled = invalid.suggestion().replace("HOST", "h").replace("PORT", "1");

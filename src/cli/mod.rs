@@ -46,8 +46,6 @@ Options: tinyp2p server --help, tinyp2p client --help";
 const PASSWORD_HELP: &str = "The shared word; - takes TINYP2P_PASSWORD or standard input";
 
 const SERVER_HELP: &str = "\
-Example: tinyp2p secret server 192.0.2.8 4000 http://192.0.2.7:4000
-Prints its own URL once it accepts connections, and runs until a signal ends it.
 Exit status: 0 after a signal, 1 if it cannot start, 2 for a wrong command line";
 
 const CLIENT_HELP: &str = "\
@@ -173,6 +171,10 @@ pub(crate) struct Server {
     #[arg(value_name = "URL", value_parser = peer_url)]
     pub(crate) peers: Vec<PeerUrl>,
 
+    /// Make the network private: encrypted by the password
+    #[arg(long)]
+    pub(crate) private: bool,
+
     /// Listen here instead of at HOST and PORT
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub(crate) bind: Option<SocketAddr>,
@@ -240,7 +242,19 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Ea
     };
     let password = password.filter(|word| word != NOT_HERE).map(Password::new);
     let mode = arguments.mode.ok_or_else(|| usage_error(usage_error::NO_MODE))?;
+    if let Mode::Server(Server { private, peers, .. }) = &mode
+        && let Some(peer) = peers.iter().find(|peer| peer.is_private() != *private)
+    {
+        return Err(usage_error(&other_kind(peer)));
+    }
     Ok(Cli { password, mode })
+}
+
+/// Says that a peer is not of the kind of network that the server is to join.
+fn other_kind(peer: &PeerUrl) -> String {
+    let (kind, advice) =
+        if peer.is_private() { ("private", "give --private, or") } else { ("open", "leave --private out, or") };
+    format!("{peer} is in a network of another kind, which is {kind}; {advice} write {}", peer.in_other_kind())
 }
 
 /// Takes a PASSWORD that clap would misread out of the words, leaving [`NOT_HERE`] in its place: the word after `--`,
@@ -269,7 +283,7 @@ fn host(text: &str) -> Result<String, String> {
         return Err(objection);
     }
     // Whether HOST can be used does not depend on the port.
-    PeerUrl::new(text, 1).map(|_| text.to_owned()).map_err(|_| "expected a name or an address".to_owned())
+    PeerUrl::new(text, 1, false).map(|_| text.to_owned()).map_err(|_| "expected a name or an address".to_owned())
 }
 
 fn port(text: &str) -> Result<u16, &'static str> {

@@ -193,7 +193,7 @@ fn exchange_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Erro
         // The original is not on its own list before another peer has told it of itself.
         peers.add(first.clone());
     }
-    let ignored = peers.merge(known.iter().map(String::as_str));
+    let ignored = peers.merge(known.iter().map(String::as_str), first.is_private());
     if ignored > 0 {
         log::warn!("ignored {} from {first}", format::count(ignored, "invalid peer URL"));
     }

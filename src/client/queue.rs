@@ -336,6 +336,8 @@ impl DownloadQueue {
         peer.calls -= 1;
         peer.doubt = match failure {
             Some(failure) if failure.is_silence() => peer.doubt + MAX_DOUBT / 2,
+            // Somebody else is there, or in between: no further word to them in this run.
+            Some(CallError::NotConfirmed) => MAX_DOUBT,
             Some(CallError::NoAnswer(_)) => peer.doubt + 1,
             _ => 0,
         };

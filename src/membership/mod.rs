@@ -62,7 +62,7 @@ impl Peer {
 pub(crate) struct MergeOutcome {
     /// The peers that were not known before.
     pub(crate) new: Vec<PeerUrl>,
-    /// How many URLs were ignored: invalid, too many at once, or no room left.
+    /// How many URLs were ignored: invalid, of the other kind of network, too many at once, or no room left.
     pub(crate) ignored: usize,
 }
 
@@ -200,12 +200,16 @@ impl Membership {
     fn merge(&mut self, urls: &[impl AsRef<str>], limit: usize, now: Duration) -> MergeOutcome {
         let (taken, surplus) = urls.split_at(urls.len().min(limit));
         let mut outcome = MergeOutcome { new: Vec::new(), ignored: surplus.len() };
+        // Ourselves.
+        let is_private = self.peers[0].url.is_private();
         for text in taken.iter().map(AsRef::as_ref) {
             if self.index.contains_key(text.strip_suffix('/').unwrap_or(text)) {
                 continue;
             }
             match text.parse::<PeerUrl>() {
-                Ok(url) if self.insert(url.clone(), now).is_some() => outcome.new.push(url),
+                Ok(url) if url.is_private() == is_private && self.insert(url.clone(), now).is_some() => {
+                    outcome.new.push(url);
+                }
                 _ => outcome.ignored += 1,
             }
         }

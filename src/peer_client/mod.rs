@@ -4,6 +4,7 @@
 //! flows, which for lists has a limit too. Nothing is followed (redirects), unpacked (gzip) or sent through a proxy: a
 //! peer answers itself or not at all.
 
+mod private;
 mod resolver;
 mod small_window;
 mod stall_timeout;
@@ -34,9 +35,11 @@ use crate::{
     peer::PeerUrl,
     protocol::{self, Digest, IndexEntry, Op, Part, RAW_MEDIA_TYPE},
     rate_limit::{Limited, RateLimit},
+    secure::{ClientFailure, SecureClient},
     xmlrpc,
 };
 
+use private::Private;
 use resolver::CachingResolver;
 use small_window::SmallWindow;
 pub(crate) use stall_timeout::cancellable;
@@ -134,7 +137,9 @@ impl PeerClient {
         let is_over = Arc::new(AtomicBool::new(false));
         let stalls = || StallTimeout { limit: stall_timeout, is_over: Arc::clone(&is_over) };
         let config = || config(stall_timeout, idle_per_peer);
-        let connector = TcpConnector::default().chain(stalls());
+        let secure = SecureClient::new(password.clone());
+        let private = || Private { secure: secure.clone(), limit: stall_timeout, is_over: Arc::clone(&is_over) };
+        let connector = TcpConnector::default().chain(private()).chain(stalls());
         let agent = Agent::with_parts(config().build(), connector, CachingResolver::default());
         let content_agent = limit.as_ref().map_or_else(
             || agent.clone(),
@@ -142,7 +147,7 @@ impl PeerClient {
                 let unread = limit.rate() / UNREAD_PARTS / downloads.clamp(1, MAX_CALLS) as u64;
                 let window = SmallWindow::new(usize::try_from(unread).unwrap_or(usize::MAX));
                 let config = config().input_buffer_size(limit.piece().max(MAX_HEAD_BYTES)).build();
-                let connector = window.chain(TcpConnector::default()).chain(stalls());
+                let connector = window.chain(TcpConnector::default()).chain(private()).chain(stalls());
                 Agent::with_parts(config, connector, CachingResolver::default())
             },
         );
@@ -309,6 +314,10 @@ impl PeerClient {
                 let seconds = self.stall_timeout.as_secs();
                 CallError::Unreachable(format!("no answer within {seconds} s (is there a firewall in between?)"))
             }
+            ureq::Error::Io(error) if is_failure(&error, |failure| matches!(failure, ClientFailure::NotConfirmed)) => {
+                CallError::NotConfirmed
+            }
+            ureq::Error::Io(error) if is_failure(&error, |_| true) => CallError::NotPrivate,
             ureq::Error::HostNotFound => CallError::Unreachable("the name of the host is unknown".to_owned()),
             ureq::Error::Io(error) if is_break(&error) && call.has_response_started => {
                 CallError::ConnectionLost("no whole answer came".to_owned())
@@ -346,6 +355,11 @@ impl From<PackError> for CallError {
             PackError::Malformed(_) => Self::Malformed(error.to_string()),
         }
     }
+}
+
+/// Whether a connection did not become private in this way.
+fn is_failure(error: &io::Error, is_it: impl Fn(&ClientFailure) -> bool) -> bool {
+    error.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(is_it)
 }
 
 /// Whether a connection broke that was there.

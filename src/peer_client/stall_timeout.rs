@@ -167,6 +167,10 @@ impl<T: Transport> Transport for StallTimeoutTransport<T> {
     fn is_open(&mut self) -> bool {
         self.transport.is_open()
     }
+
+    fn is_tls(&self) -> bool {
+        self.transport.is_tls()
+    }
 }
 
 impl<T: Transport> StallTimeoutTransport<T> {

@@ -7,9 +7,10 @@
 
 use std::{
     io::{self, Read, Write},
+    mem,
     net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -22,12 +23,14 @@ use super::{
     activity::{Activity, LINGER, Phase},
     backend_pool::BackendPool,
     limits::MemoryBudget,
+    privacy::Privacy,
     request::{BUSY, Refusal, Request, RequestError, read_body, read_head},
     response::Response,
 };
 use crate::{
     lock::{Semaphore, lock},
     rate_limit::RateLimit,
+    secure::Session,
 };
 
 /// How many bytes are discarded at most while a connection lingers.
@@ -36,6 +39,9 @@ const MAX_LINGER_BYTES: u64 = 32 << 20;
 /// How many large requests are answered at once: more would not be quicker on a small machine, and what a long body
 /// becomes when it is parsed takes several times its own memory.
 pub(super) const LARGE_REQUESTS: usize = 4;
+
+/// The first byte of TLS.
+const TLS_HANDSHAKE: [u8; 1] = [0x16];
 
 /// How much is discarded at a time, in bytes.
 const DISCARD_BYTES: usize = 16 << 10;
@@ -49,6 +55,8 @@ pub(super) struct ServerState {
     pub(super) backends: Arc<BackendPool>,
     pub(super) memory: MemoryBudget,
     pub(super) large_requests: Semaphore,
+    /// What makes connections private, if they are to be.
+    pub(super) privacy: Option<Privacy>,
 }
 
 /// A public connection.
@@ -58,6 +66,8 @@ pub(super) struct Connection {
     /// How long it may be idle, a request may take to arrive, and an answer may make no progress.
     timeout: Duration,
     activity: Mutex<Activity>,
+    /// What makes it private, once it is. Only its own thread takes it.
+    session: OnceLock<Mutex<Session>>,
     aborted: AtomicBool,
 }
 
@@ -69,8 +79,17 @@ pub(super) fn wake_after(timeout: Duration) -> Duration {
 /// Serves a connection until it ends. While the table of connections `is_full`, each answer ends its connection.
 pub(super) fn serve(connection: &Connection, state: &ServerState, is_full: impl Fn() -> bool) {
     let mut unread = Vec::new();
+    // Of a private connection the first request must be whole in the time that began with the first byte.
+    let mut is_first = state.privacy.is_some();
+    if let Some(privacy) = &state.privacy
+        && !connection.become_private(privacy)
+    {
+        return;
+    }
     loop {
-        connection.enter(if unread.is_empty() { Phase::Idle } else { Phase::Reading });
+        if !mem::take(&mut is_first) {
+            connection.enter(if unread.is_empty() { Phase::Idle } else { Phase::Reading });
+        }
         let request = match connection.read_request(&mut unread, &state.memory) {
             Ok(request) => request,
             Err(RequestError::Ended) => return,
@@ -109,6 +128,7 @@ impl Connection {
             address: address.ip().to_canonical(),
             timeout,
             activity: Mutex::new(Activity::new(Instant::now())),
+            session: OnceLock::new(),
             aborted: AtomicBool::new(false),
         };
         connection.wake_reads_after(wake_after(timeout));
@@ -168,6 +188,26 @@ impl Connection {
         lock(&self.activity).phase() == Phase::Idle
     }
 
+    /// Makes it private. Returns whether it is; a caller in clear was told so.
+    fn become_private(&self, privacy: &Privacy) -> bool {
+        let mut first = [0];
+        loop {
+            match self.stream.peek(&mut first) {
+                Ok(1) => break,
+                Err(error) if is_wakeup(&error) && self.check().is_ok() => {}
+                _ => return false,
+            }
+        }
+        self.enter(Phase::Reading);
+        if first != TLS_HANDSHAKE {
+            let text = privacy.refusal();
+            self.write_response(Response::text("426 Upgrade Required", "", &text), true, false, false);
+            return false;
+        }
+        let session = privacy.accept(&mut Wire(self), self.address);
+        session.is_some_and(|session| self.session.set(Mutex::new(session)).is_ok())
+    }
+
     /// Reads one request. `unread` is what arrived before, and then what arrived after it.
     fn read_request(&self, unread: &mut Vec<u8>, budget: &MemoryBudget) -> Result<Request, RequestError> {
         let mut stream = self;
@@ -213,11 +253,14 @@ impl Connection {
     /// kernel would answer it with a reset that takes the last answer away.
     fn linger(&self) {
         self.enter(Phase::Lingering);
+        if let Some(session) = self.session.get() {
+            let _ = lock(session).close(&mut Wire(self));
+        }
         let _ = self.stream.shutdown(Shutdown::Write);
         self.wake_reads_after(LINGER / 4);
         let mut discarded = 0;
         let mut scratch = [0; DISCARD_BYTES];
-        let mut stream = self;
+        let mut stream = Wire(self);
         while discarded < MAX_LINGER_BYTES {
             match stream.read(&mut scratch) {
                 Ok(0) | Err(_) => return,
@@ -227,20 +270,46 @@ impl Connection {
     }
 }
 
-/// Reads within the timeout. A connection that was idle for too long reads as ended; a request that took too long fails
-/// with [`io::ErrorKind::TimedOut`].
 impl Read for &Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.session.get() {
+            Some(session) => lock(session).read(&mut Wire(self), buffer),
+            None => Wire(self).read(buffer),
+        }
+    }
+}
+
+impl Write for &Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.session.get() {
+            Some(session) => lock(session).write(&mut Wire(self), bytes),
+            None => Wire(self).write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The socket of a connection: what goes over the wire.
+struct Wire<'a>(&'a Connection);
+
+/// Reads within the timeout. A connection that was idle for too long reads as ended; a request that took too long fails
+/// with [`io::ErrorKind::TimedOut`].
+impl Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let connection = self.0;
         loop {
-            match (&self.stream).read(buffer) {
+            match (&connection.stream).read(buffer) {
                 Ok(0) => return Ok(0),
                 Ok(read) => {
-                    lock(&self.activity).on_received(Instant::now());
-                    self.check()?;
+                    lock(&connection.activity).on_received(Instant::now());
+                    connection.check()?;
                     return Ok(read);
                 }
-                Err(error) if is_wakeup(&error) => match self.check() {
-                    Err(_) if self.is_idle() => return Ok(0),
+                Err(error) if is_wakeup(&error) => match connection.check() {
+                    Err(_) if connection.is_idle() => return Ok(0),
                     checked => checked?,
                 },
                 Err(error) => return Err(error),
@@ -250,16 +319,17 @@ impl Read for &Connection {
 }
 
 /// Writes within the timeout, else fails with [`io::ErrorKind::TimedOut`].
-impl Write for &Connection {
+impl Write for Wire<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let connection = self.0;
         loop {
-            match (&self.stream).write(bytes) {
+            match (&connection.stream).write(bytes) {
                 Ok(written) => {
-                    lock(&self.activity).on_sent(written, Instant::now());
-                    self.check()?;
+                    lock(&connection.activity).on_sent(written, Instant::now());
+                    connection.check()?;
                     return Ok(written);
                 }
-                Err(error) if is_wakeup(&error) => self.check()?,
+                Err(error) if is_wakeup(&error) => connection.check()?,
                 Err(error) => return Err(error),
             }
         }

@@ -20,6 +20,7 @@ use super::{
     connection::{LARGE_REQUESTS, ServerState, serve, wake_after},
     connections::Connections,
     limits::MemoryBudget,
+    privacy::Privacy,
 };
 use crate::{error::Error, lock::Semaphore};
 
@@ -146,12 +147,13 @@ pub(super) struct HttpServer {
 
 impl HttpServer {
     /// Starts to accept connections, whose calls `handle` answers. `timeout` is how long a connection may be idle, a
-    /// request may take to arrive, and an answer may move fewer than 1,024 bytes.
+    /// request may take to arrive, and an answer may move fewer than 1,024 bytes. With `privacy` all are made private.
     pub(super) fn start(
         listeners: Vec<TcpListener>,
         handle: CallHandler,
         timeout: Duration,
         capacity: Capacity,
+        privacy: Option<Privacy>,
     ) -> io::Result<Self> {
         let server = Self {
             connections: Arc::new(Connections::new(capacity.connections, timeout)),
@@ -159,6 +161,7 @@ impl HttpServer {
                 backends: BackendPool::new(handle, capacity.backends),
                 memory: MemoryBudget::new(),
                 large_requests: Semaphore::new(LARGE_REQUESTS),
+                privacy,
             }),
             listeners: listeners.into_iter().map(Arc::new).collect(),
         };

@@ -256,7 +256,7 @@ mod tests {
     }
 
     fn peer(port: u16) -> PeerUrl {
-        PeerUrl::new("localhost", port).unwrap()
+        PeerUrl::new("localhost", port, false).unwrap()
     }
 
     /// A mirror with the default period that has these names.

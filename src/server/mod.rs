@@ -5,7 +5,8 @@
 //! The way of one call, on one thread from its first byte to its last:
 //!
 //! 1. `listener.rs`, `accept`: a connection, a slot in the table ([`connections`]), a thread;
-//! 2. `connection.rs`, `serve`: one request after another, each with its answer;
+//! 2. `connection.rs`, `serve`: made private if the server is (`privacy.rs`), then one request after another, each with its
+//!    answer;
 //! 3. `connection.rs`, `read_request`: by `read_head` and `read_body` of `request.rs`, whole, bounded, in time, or refused;
 //! 4. `connection.rs`, `answer`: waits for a permit if the request is large ([`limits`]);
 //! 5. `backend_pool.rs`, `BackendPool::call`: a spare backend, a new one, or the next that is free;
@@ -25,6 +26,7 @@ mod limits;
 mod listener;
 mod mirror;
 mod mirror_thread;
+mod privacy;
 mod private_socket;
 mod request;
 mod response;
@@ -68,6 +70,7 @@ use limits::LogLimit;
 use listener::{Capacity, HttpServer, MIN_DESCRIPTORS, listen};
 use mirror::Mirror;
 use mirror_thread::{Fetched, MirrorThread, Mirroring};
+use privacy::Privacy;
 use private_socket::{check_private_socket, remove_stale_private_dirs};
 use transfer_log::TransferLog;
 
@@ -83,7 +86,7 @@ const MIRROR_DESCRIPTORS: usize = 400;
 /// Serves until a signal comes.
 pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, Error> {
     let started = Instant::now();
-    let cli::Server { host, port, peers, bind, announce, mirror: pattern, mirror_every, common } = options;
+    let cli::Server { host, port, peers, private, bind, announce, mirror: pattern, mirror_every, common } = options;
     let limit = fd_limit::raise_limit();
     if limit < MIN_DESCRIPTORS {
         return Err(Error::TooFewDescriptors { limit, needed: MIN_DESCRIPTORS });
@@ -111,7 +114,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     .map_err(Error::Start)?;
 
     let (listeners, free_port) = listen(&host, port, bind, common.timeout)?;
-    let url = PeerUrl::new(&host, if port == 0 { free_port } else { port })
+    let url = PeerUrl::new(&host, if port == 0 { free_port } else { port }, private)
         .expect("the command line takes only hosts that make a URL");
     let out_of_reach = find_out_of_reach(&host, &peers);
     let seed = fastrand::u64(..);
@@ -144,7 +147,8 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let for_mirror = if mirror.is_some() { MIRROR_DESCRIPTORS.min(limit / 3) } else { 0 };
     let capacity = Capacity::within(limit - for_mirror);
     let handle = Box::new(move |call: &[u8], accepts, caller: &str| handler.handle(call, accepts, caller));
-    let http_server = HttpServer::start(listeners, handle, common.timeout, capacity).map_err(Error::Start)?;
+    let privacy = private.then(|| Privacy::new(password.clone(), url.clone())).transpose().map_err(Error::Start)?;
+    let http_server = HttpServer::start(listeners, handle, common.timeout, capacity, privacy).map_err(Error::Start)?;
     // A reader that has gone away does not end a server.
     let _ = writeln!(io::stdout(), "{url}").and_then(|()| io::stdout().flush());
     log_introduction(&url, &dir, statistics);
@@ -257,7 +261,8 @@ fn log_introduction(url: &PeerUrl, dir: &Path, statistics: io::Result<Statistics
             "{escaped} holds more than is meant for others: whoever knows the password can fetch its files, hidden ones too"
         );
     }
-    log::info!("to join:  tinyp2p PASSWORD server HOST PORT {url}");
+    let option = if url.is_private() { "--private " } else { "" };
+    log::info!("to join:  tinyp2p PASSWORD server {option}HOST PORT {url}");
     log::info!("to fetch: tinyp2p PASSWORD client {url} PATTERN");
 }
 

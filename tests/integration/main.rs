@@ -7,6 +7,7 @@
 //! - `relay`: the long wire of the benchmark delays and limits as it says
 //! - `packs`: what a client makes of good and bad indices and packs, and what each bad one costs
 //! - `parts`: parts of files and their digests, as a server gives them
+//! - `private`: networks that are encrypted by the password: what is seen, refused, and never retried in clear
 //! - `large`: one large file from everybody who has it, and on from where it was
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
@@ -53,6 +54,12 @@
 //!   `connections_that_say_nothing_keep_nobody_waiting`, `downloads_that_nobody_reads_fill_no_memory_and_end`,
 //!   `a_server_with_fewer_descriptors_than_connections_serves_on`,
 //!   `wrong_proofs_without_end_slow_nobody_and_fill_no_log`
+//! - In a private network a listener learns nothing, and guesses are few:
+//!   `a_listener_learns_nothing_and_what_it_repeats_opens_nothing`,
+//!   `who_guesses_again_and_again_gets_no_answer_and_the_password_is_good_again_soon`
+//! - A mirror replaces nothing, takes nothing that is not whole, and leaves room:
+//!   `nothing_that_has_a_name_is_touched`, `what_is_not_what_it_was_listed_as_is_not_taken`,
+//!   `a_twentieth_of_the_disk_stays_free`
 #![allow(clippy::unwrap_used)] // In a test, a panic where it stands is the report.
 
 mod cli;
@@ -68,6 +75,7 @@ mod mirror;
 mod network;
 mod packs;
 mod parts;
+mod private;
 mod rate;
 mod relay;
 mod roundtrip;

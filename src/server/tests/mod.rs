@@ -103,7 +103,7 @@ impl TestServer {
         let listener = listen_on("127.0.0.1:0".parse().unwrap(), timeout).unwrap();
         let address = listener.local_addr().unwrap();
         let capacity = Capacity { connections, backends };
-        let server = HttpServer::start(vec![listener], toy(), timeout, capacity).unwrap();
+        let server = HttpServer::start(vec![listener], toy(), timeout, capacity, None).unwrap();
         Self { server, address }
     }
 
