@@ -8,7 +8,7 @@ use std::{
     io::{self, Read},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -22,8 +22,10 @@ pub(crate) const MIN_RATE: u64 = 16 << 10;
 /// The bytes in a second that each transfer gets at least, while no more run than can.
 const MIN_SHARE: u64 = 1 << 10;
 
-/// The bytes of a piece: what the rate allows in a tenth of a second, but no more than this.
+/// The bytes of a piece: what the rate allows in a tenth of a second, shared by all transfers that run, within these
+/// bounds. So the turn of each comes soon, however many there are.
 const PIECES_A_SECOND: u64 = 10;
+const MIN_PIECE: u64 = 1 << 10;
 const MAX_PIECE: u64 = 64 << 10;
 
 /// How much time that nobody used can be made up for.
@@ -43,6 +45,8 @@ struct Shared {
     free_from: Mutex<Instant>,
     /// How many transfers may run.
     places: Semaphore,
+    /// How many transfers run.
+    running: AtomicUsize,
     is_over: AtomicBool,
 }
 
@@ -50,12 +54,15 @@ impl RateLimit {
     /// Limits to this rate in bytes a second, [`MIN_RATE`] at least.
     pub(crate) fn new(rate: u64) -> Self {
         let places = Semaphore::new(most_transfers(rate));
-        Self(Arc::new(Shared { rate, free_from: Mutex::new(Instant::now()), places, is_over: AtomicBool::new(false) }))
+        let free_from = Mutex::new(Instant::now());
+        let (running, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self(Arc::new(Shared { rate, free_from, places, running, is_over }))
     }
 
     /// The most bytes that flow at a time.
     pub(crate) fn piece(&self) -> usize {
-        let piece = (self.0.rate / PIECES_A_SECOND).clamp(1, MAX_PIECE);
+        let running = self.0.running.load(Ordering::Relaxed).max(1) as u64;
+        let piece = (self.0.rate / PIECES_A_SECOND / running).clamp(MIN_PIECE, MAX_PIECE);
         usize::try_from(piece).expect("a piece is small")
     }
 
@@ -92,6 +99,23 @@ impl RateLimit {
         }
     }
 
+    /// Counts a transfer that runs, until the result is dropped.
+    pub(crate) fn begin(&self) -> Transfer {
+        self.0.running.fetch_add(1, Ordering::Relaxed);
+        Transfer(self.clone())
+    }
+
+    /// Gives back the time of bytes that did not flow.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        let mut free_from = lock(&self.0.free_from);
+        *free_from = free_from.checked_sub(self.time_of(bytes)).unwrap_or(*free_from);
+    }
+
+    fn time_of(&self, bytes: usize) -> Duration {
+        let nanoseconds = bytes as u128 * 1_000_000_000 / u128::from(self.0.rate);
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+
     /// Lets nobody wait any more.
     pub(crate) fn end(&self) {
         self.0.is_over.store(true, Ordering::Relaxed);
@@ -101,9 +125,23 @@ impl RateLimit {
     fn reserve(&self, bytes: usize, now: Instant) -> Instant {
         let mut free_from = lock(&self.0.free_from);
         let start = (*free_from).max(now.checked_sub(BURST).unwrap_or(now));
-        let nanoseconds = bytes as u128 * 1_000_000_000 / u128::from(self.0.rate);
-        *free_from = start + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        *free_from = start + self.time_of(bytes);
         start
+    }
+}
+
+/// A transfer that runs within a limit.
+pub(crate) struct Transfer(RateLimit);
+
+impl Transfer {
+    pub(crate) fn limit(&self) -> &RateLimit {
+        &self.0
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.0.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -114,13 +152,13 @@ fn most_transfers(rate: u64) -> usize {
 /// Reads within a limit, if there is one, a piece at a time.
 pub(crate) struct Limited<T> {
     pub(crate) inner: T,
-    pub(crate) limit: Option<RateLimit>,
+    pub(crate) transfer: Option<Transfer>,
 }
 
 impl<T: Read> Read for Limited<T> {
     /// What was read is waited for afterwards: how much comes is not known before.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(limit) = &self.limit else { return self.inner.read(buffer) };
+        let Some(limit) = self.transfer.as_ref().map(Transfer::limit) else { return self.inner.read(buffer) };
         let most = buffer.len().min(limit.piece());
         let count = self.inner.read(&mut buffer[..most])?;
         limit.wait_for(count);
@@ -150,7 +188,20 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_a_tenth_of_a_second_and_bounded() {
+    fn what_did_not_flow_is_given_back() {
+        let limit = RateLimit::new(MIN_RATE);
+        let now = Instant::now() + Duration::from_secs(60);
+        let start = limit.reserve(1 << 20, now);
+        limit.give_back(1 << 20);
+        assert_eq!(limit.reserve(1, now), start);
+    }
+
+    #[test]
+    fn a_piece_is_a_tenth_of_a_second_shared_and_bounded() {
+        let limit = RateLimit::new(100 << 10);
+        let transfers = [limit.begin(), limit.begin()];
+        assert_eq!(limit.piece(), 5 << 10);
+        drop(transfers);
         let pieces = [MIN_RATE, 100 << 10, 1 << 30].map(|rate| RateLimit::new(rate).piece());
         assert_eq!(pieces, [1638, 10 << 10, 64 << 10]);
     }

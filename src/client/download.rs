@@ -73,9 +73,6 @@ pub(super) struct Downloads<'a> {
 /// the same directory, must not say the same of each of thousands.
 const FILES_NAMED: usize = 3;
 
-/// The most names of refused files that are reported.
-const MAX_REFUSED: usize = 100_000;
-
 /// How long a job without work waits at most before it looks whether there is a large file to help with.
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
@@ -198,9 +195,9 @@ impl<'a> Downloads<'a> {
         lock(&self.queue).tally()
     }
 
-    /// The names that nobody who lists them will give another time either, up to [`MAX_REFUSED`].
-    pub(super) fn refused(&self) -> Vec<FileName> {
-        lock(&self.queue).refused().take(MAX_REFUSED).collect()
+    /// Tells which names nobody who lists them will give another time either.
+    pub(super) fn tell_refused(&self) {
+        lock(&self.queue).refused().for_each(|name| (self.run.on_refused)(&name));
     }
 
     /// Works through tasks until none is left.

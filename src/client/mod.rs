@@ -83,6 +83,8 @@ pub(crate) struct Run<'a> {
     pub(crate) wants: &'a (dyn Fn(&PeerUrl, &FileName, Option<u64>) -> bool + Sync),
     /// Whether names without an age are taken only from peers that cannot tell it.
     pub(crate) needs_ages: bool,
+    /// Called at the end with each name that nobody who lists it will give another time either.
+    pub(crate) on_refused: &'a (dyn Fn(&FileName) + Sync),
     /// Called with the names that are saved now. The run goes on after an error, which makes it fail.
     pub(crate) on_saved: &'a (dyn Fn(&[FileName]) -> io::Result<()> + Sync),
 }
@@ -92,8 +94,6 @@ pub(crate) struct Report {
     /// Whether all is here that was listed, and all was heard and said.
     is_whole: bool,
     pub(crate) tally: Tally,
-    /// Names that nobody who lists them will give another time either; not all, where there are too many.
-    pub(crate) refused: Vec<FileName>,
 }
 
 /// The memory in bytes that listings may take, so that a client stays below 100 MiB.
@@ -129,6 +129,7 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
         memory: MAX_MEMORY,
         wants: &|_, _, _| true,
         needs_ages: false,
+        on_refused: &|_| (),
         on_saved: &output::print_names,
     };
     let is_complete = if options.list { list(&run)? } else { download(&run).is_whole };
@@ -171,7 +172,8 @@ pub(crate) fn download(run: &Run) -> Report {
         let asking = asking.map_err(|_| ask());
         let is_here = downloads.run(run.jobs);
         let is_first_heard = asking.map_or_else(identity, |thread| thread.join().expect("asking panics not"));
-        Report { is_whole: is_here && is_first_heard, tally: downloads.tally(), refused: downloads.refused() }
+        downloads.tell_refused();
+        Report { is_whole: is_here && is_first_heard, tally: downloads.tally() }
     })
 }
 

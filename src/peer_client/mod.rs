@@ -217,7 +217,10 @@ impl PeerClient {
 
     /// The body of a response that is content, received within the limit.
     fn content(&self, response: Response<Body>) -> Limited<ResponseBody> {
-        Limited { inner: ResponseBody(response.into_body().into_reader()), limit: self.limit.clone() }
+        Limited {
+            inner: ResponseBody(response.into_body().into_reader()),
+            transfer: self.limit.as_ref().map(RateLimit::begin),
+        }
     }
 
     fn post_for_list(&self, peer: &PeerUrl, op: &Op) -> Result<BufReader<ResponseBody>, CallError> {

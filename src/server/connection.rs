@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     lock::{Semaphore, lock},
-    rate_limit::RateLimit,
+    rate_limit::{RateLimit, Transfer},
     secure::Session,
 };
 
@@ -226,7 +226,7 @@ impl Connection {
         self.enter(Phase::Working);
         let _place = limit.as_ref().and_then(|limit| limit.wait_for_place(self.timeout / PLACE_WAIT_PARTS));
         self.enter(Phase::Writing);
-        let mut stream = LimitedStream { connection: self, limit: limit.clone() };
+        let mut stream = LimitedStream { connection: self, transfer: limit.as_ref().map(RateLimit::begin) };
         match response.write(&mut stream, closes, head_only, is_http_1_0) {
             Ok(()) if closes => self.linger(),
             Ok(()) => return true,
@@ -343,18 +343,19 @@ impl Write for Wire<'_> {
 /// Writes within a limit, if there is one, a piece at a time. While it waits, it is not the caller who is silent.
 struct LimitedStream<'a> {
     connection: &'a Connection,
-    limit: Option<RateLimit>,
+    transfer: Option<Transfer>,
 }
 
 impl Write for LimitedStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut stream = self.connection;
-        let Some(limit) = &self.limit else { return stream.write(bytes) };
+        let Some(limit) = self.transfer.as_ref().map(Transfer::limit) else { return stream.write(bytes) };
         let piece = &bytes[..bytes.len().min(limit.piece())];
         self.connection.enter(Phase::Working);
         limit.wait_for(piece.len());
         self.connection.enter(Phase::Writing);
-        stream.write_all(piece)?;
+        // Who has gone must not cost the others its turn.
+        stream.write_all(piece).inspect_err(|_| limit.give_back(piece.len()))?;
         Ok(piece.len())
     }
 

@@ -49,7 +49,7 @@ const MAX_UNRESTED_OF_PEER: usize = 50_000;
 
 /// The most names of a run, and of one peer in it: the others have their turn in the next runs.
 const MAX_NAMES: usize = 1_000_000;
-const MAX_NAMES_OF_PEER: usize = 100_000;
+const MAX_NAMES_OF_PEER: usize = 25_000;
 
 /// What a mirror knows. Names are kept as hashes, with a secret.
 pub(super) struct Mirror {
@@ -157,17 +157,15 @@ impl Mirror {
         has_rested && state.take(of_peer)
     }
 
-    /// Ends a run in which these names failed.
-    pub(super) fn end<'a>(&self, failed: impl IntoIterator<Item = &'a str>) {
+    /// Remembers that a name failed in this run.
+    pub(super) fn note_failure(&self, name: &str) {
+        let hash = self.hash(name);
         let mut state = lock(&self.state);
         let now = state.now;
-        for name in failed {
-            let hash = self.hash(name);
-            if state.failed.len() < MAX_FAILED || state.failed.contains_key(&hash) {
-                let failure = state.failed.entry(hash).or_insert(Failure { times: 0, due: now });
-                failure.due = now + FIRST_DELAY.saturating_mul(1 << failure.times.min(10)).min(MAX_DELAY);
-                failure.times += 1;
-            }
+        if state.failed.len() < MAX_FAILED || state.failed.contains_key(&hash) {
+            let failure = state.failed.entry(hash).or_insert(Failure { times: 0, due: now });
+            failure.due = now + FIRST_DELAY.saturating_mul(1 << failure.times.min(10)).min(MAX_DELAY);
+            failure.times += 1;
         }
     }
 
@@ -323,7 +321,7 @@ mod tests {
         let mirror = mirror(&[]);
         let mut now = 0;
         for hours in [1, 2, 4, 8, 16, 24, 24] {
-            mirror.end(["name"]);
+            mirror.note_failure("name");
             mirror.begin(seconds(now + hours * HOUR - 1));
             assert_eq!(wanted(&mirror, &["name"], HOUR), [""; 0], "{hours}");
             now += hours * HOUR;
@@ -356,10 +354,10 @@ mod tests {
             let names = (0..=MAX_NAMES_OF_PEER).map(|number| format!("{port} {number}"));
             names.filter(|name| mirror.wants(&peer(port), name, Some(seconds(HOUR)))).count()
         };
-        assert!((1..=10).all(|port| taken(port) == MAX_NAMES_OF_PEER));
-        assert_eq!(taken(11), 0);
+        assert!((1..=40).all(|port| taken(port) == MAX_NAMES_OF_PEER));
+        assert_eq!(taken(41), 0);
         mirror.begin(seconds(1));
-        assert_eq!(taken(11), MAX_NAMES_OF_PEER);
+        assert_eq!(taken(41), MAX_NAMES_OF_PEER);
     }
 
     /// The second at which a run is due from this one on, with these peers.

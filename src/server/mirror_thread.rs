@@ -11,10 +11,7 @@ use std::{
 };
 
 use super::mirror::{Mirror, Schedule};
-use crate::{
-    error::reason, file_name::FileName, format, lock::lock, membership::Membership, peer::PeerUrl,
-    shared_dir::SharedDir,
-};
+use crate::{error::reason, format, lock::lock, membership::Membership, peer::PeerUrl, shared_dir::SharedDir};
 
 /// What came of one run.
 pub(super) struct Fetched {
@@ -24,8 +21,6 @@ pub(super) struct Fetched {
     pub(super) failed: usize,
     pub(super) without_room: usize,
     pub(super) bytes_without_room: u64,
-    /// Names that those who have them could not send, although they answered.
-    pub(super) refused: Vec<FileName>,
 }
 
 /// What a mirror works with.
@@ -91,8 +86,7 @@ impl Mirroring {
         look(&self.mirror, &self.shared_dir)?;
         self.mirror.begin(now);
         let begun = Instant::now();
-        let Fetched { saved, bytes, failed, without_room, bytes_without_room, refused } = fetch(peers)?;
-        self.mirror.end(refused.iter().map(FileName::as_str));
+        let Fetched { saved, bytes, failed, without_room, bytes_without_room } = fetch(peers)?;
         if saved + failed > 0 {
             let hint = if failed > 0 { format::names_hint() } else { "" };
             log::info!("mirrored {}, {failed} failed{hint}", format::tally(saved, bytes, begun.elapsed()));

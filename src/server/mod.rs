@@ -40,7 +40,12 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -78,7 +83,11 @@ use transfer_log::TransferLog;
 const MIRROR_JOBS: usize = 2;
 
 /// The memory in bytes that listings may take in a mirror, so that it stays below 100 MiB together with the server.
-const MIRROR_MEMORY: usize = 40 << 20;
+const MIRROR_MEMORY: usize = 16 << 20;
+
+/// How many periods a run of the mirror may last: then what others have since is listed again, and what was kept of files
+/// is resumed. A peer that sends very slowly must not hold up all others for ever.
+const MIRROR_PERIODS: u32 = 6;
 
 /// The descriptors that a mirror needs at most, of the server's.
 const MIRROR_DESCRIPTORS: usize = 400;
@@ -160,7 +169,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
     let client = PeerClient::new(password.clone(), common.timeout, 0);
     let gossiping = Arc::clone(&membership);
     gossip::start(gossiping, client.clone(), started, wake.clone(), wake_receiver).map_err(Error::Start)?;
-    let fetcher = Arc::new(Fetcher::new(password, dir, &common));
+    let fetcher = Arc::new(Fetcher::new(password, dir, &common, mirror_every * MIRROR_PERIODS));
     let mirror_thread = match (mirror, pattern) {
         (Some(mirror), Some(pattern)) => {
             log::info!("mirroring what matches '{}' every {} s", Escaped(pattern.as_str()), mirror_every.as_secs());
@@ -190,15 +199,17 @@ struct Fetcher {
     dir: PathBuf,
     timeout: Duration,
     limit_rate: Option<u64>,
-    interruption: Interruption,
-    /// The calls of the run that goes on.
-    calls: Mutex<Option<PeerClient>>,
+    /// How long a run may last.
+    most: Duration,
+    is_over: AtomicBool,
+    /// What ends the run that goes on.
+    run: Mutex<Option<(PeerClient, Interruption)>>,
 }
 
 impl Fetcher {
-    fn new(password: Password, dir: PathBuf, common: &cli::Common) -> Self {
+    fn new(password: Password, dir: PathBuf, common: &cli::Common, most: Duration) -> Self {
         let &cli::Common { timeout, limit_rate, .. } = common;
-        Self { password, dir, timeout, limit_rate, interruption: Interruption::default(), calls: Mutex::default() }
+        Self { password, dir, timeout, limit_rate, most, is_over: AtomicBool::new(false), run: Mutex::default() }
     }
 
     /// Makes one run.
@@ -208,11 +219,28 @@ impl Fetcher {
         let timeout = self.timeout;
         let limit = self.limit_rate.map(RateLimit::new);
         let client = PeerClient::with_limit(self.password.clone(), timeout, MAX_CALLS_PER_PEER, limit, MIRROR_JOBS);
-        *lock(&self.calls) = Some(client.clone());
+        let interruption = Interruption::default();
+        *lock(&self.run) = Some((client.clone(), interruption.clone()));
+        if self.is_over.load(Ordering::Relaxed) {
+            self.end_run();
+        }
+        let (ended, has_ended) = mpsc::channel::<()>();
+        let watch = {
+            let (client, interruption, most) = (client.clone(), interruption.clone(), self.most);
+            move || {
+                if has_ended.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
+                    log::info!("ended a run of the mirror that took too long; what was kept is resumed in the next");
+                    interruption.interrupt(1);
+                    client.shut_down();
+                }
+            }
+        };
+        // Where no thread is to be had, it lasts as long as it does.
+        let _ = thread::Builder::new().name("watch".to_owned()).spawn(watch);
         let report = client::download(&Run {
             client: &client,
             dir: &dir,
-            interruption: &self.interruption,
+            interruption: &interruption,
             peers,
             named: None,
             pattern,
@@ -222,6 +250,7 @@ impl Fetcher {
             memory: MIRROR_MEMORY,
             wants: &|peer, name, age| mirror.wants(peer, name.as_str(), age.map(Duration::from_secs)),
             needs_ages: true,
+            on_refused: &|name| mirror.note_failure(name.as_str()),
             on_saved: &|names| {
                 for name in names {
                     mirror.note_here(name.as_str());
@@ -229,16 +258,24 @@ impl Fetcher {
                 Ok(())
             },
         });
-        *lock(&self.calls) = None;
-        let Report { tally, refused, .. } = report;
+        drop(ended);
+        *lock(&self.run) = None;
+        let Report { tally, .. } = report;
         let Tally { saved, bytes, failed, without_room, bytes_without_room, .. } = tally;
-        Ok(Fetched { saved, bytes, failed: failed - without_room, without_room, bytes_without_room, refused })
+        Ok(Fetched { saved, bytes, failed: failed - without_room, without_room, bytes_without_room })
     }
 
     /// Ends the run that goes on, and keeps what is worth it.
     fn shut_down(&self) {
-        self.interruption.interrupt(1);
-        lock(&self.calls).iter().for_each(PeerClient::shut_down);
+        self.is_over.store(true, Ordering::Relaxed);
+        self.end_run();
+    }
+
+    fn end_run(&self) {
+        if let Some((client, interruption)) = &*lock(&self.run) {
+            interruption.interrupt(1);
+            client.shut_down();
+        }
     }
 }
 

@@ -307,3 +307,22 @@ fn what_is_not_what_it_was_listed_as_is_not_taken() {
         }
     }
 }
+
+#[test]
+fn a_peer_that_sends_a_little_for_ever_holds_up_nobody_for_ever() {
+    let [there, here] = [Dir::new(), Dir::new()];
+    write_rested(&there, "first", "content");
+    let drip = || Reply::content("x".repeat(5_000_000)).paced(1200, Duration::from_millis(700));
+    let liar = FakePeer::new()
+        .on_index(Reply::names(["5000000 3600 drip 1", "5000000 3600 drip 2", "5000000 3600 drip 3"]))
+        .file("drip 1", drip())
+        .file("drip 2", drip())
+        .file("drip 3", drip())
+        .start();
+    let honest = serve(&there).start();
+    let _mirror = mirror(&here).options(["--timeout", "2"]).peers([liar.url(), honest.url()]).start();
+    wait_for(&here, "first", b"content");
+    liar.wait_for_fetches(2);
+    write_rested(&there, "later", "content");
+    wait_for(&here, "later", b"content");
+}
