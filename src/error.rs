@@ -24,7 +24,7 @@ pub(crate) enum CallError {
     #[error("{}", explain_status(*.0))]
     Status(u16),
     /// It did not become private: the server speaks no TLS of ours.
-    #[error("it answers, but not privately")]
+    #[error("it answers, but not privately: it is open, or somebody is in between")]
     NotPrivate,
     /// The server did not show that it knows the password.
     #[error("it has another password, or somebody is in between")]
@@ -130,7 +130,6 @@ fn explain_status(status: u16) -> String {
 fn hint(peer: &PeerUrl, failure: &CallError) -> String {
     match failure {
         CallError::Refused => format!("; is it {}?", other_spelling(peer)),
-        CallError::NotPrivate => format!("; is it {}?", peer.in_other_kind()),
         CallError::Status(426) => format!(", {}", peer.in_other_kind()),
         CallError::Unreachable(reason) if reason.ends_with("refused") => " (is a server running there?)".to_owned(),
         _ => String::new(),

@@ -252,9 +252,11 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Ea
 
 /// Says that a peer is not of the kind of network that the server is to join.
 fn other_kind(peer: &PeerUrl) -> String {
-    let (kind, advice) =
-        if peer.is_private() { ("private", "give --private, or") } else { ("open", "leave --private out, or") };
-    format!("{peer} is in a network of another kind, which is {kind}; {advice} write {}", peer.in_other_kind())
+    if peer.is_private() {
+        format!("{peer} is in a private network; join it with --private")
+    } else {
+        format!("{peer} is in an open network; with --private write {}", peer.in_other_kind())
+    }
 }
 
 /// Takes a PASSWORD that clap would misread out of the words, leaving [`NOT_HERE`] in its place: the word after `--`,

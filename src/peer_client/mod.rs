@@ -312,15 +312,20 @@ impl PeerClient {
     }
 
     fn explain(&self, error: ureq::Error, call: Call) -> CallError {
+        if let ureq::Error::Io(error) = &error
+            && let Some(failure) = private_failure(error)
+        {
+            return match failure {
+                ClientFailure::NotConfirmed => CallError::NotConfirmed,
+                ClientFailure::HungUp => CallError::NoAnswer(failure.to_string()),
+                _ => CallError::NotPrivate,
+            };
+        }
         match error {
             ureq::Error::Timeout(_) => {
                 let seconds = self.stall_timeout.as_secs();
                 CallError::Unreachable(format!("no answer within {seconds} s (is there a firewall in between?)"))
             }
-            ureq::Error::Io(error) if is_failure(&error, |failure| matches!(failure, ClientFailure::NotConfirmed)) => {
-                CallError::NotConfirmed
-            }
-            ureq::Error::Io(error) if is_failure(&error, |_| true) => CallError::NotPrivate,
             ureq::Error::HostNotFound => CallError::Unreachable("the name of the host is unknown".to_owned()),
             ureq::Error::Io(error) if is_break(&error) && call.has_response_started => {
                 CallError::ConnectionLost("no whole answer came".to_owned())
@@ -360,9 +365,9 @@ impl From<PackError> for CallError {
     }
 }
 
-/// Whether a connection did not become private in this way.
-fn is_failure(error: &io::Error, is_it: impl Fn(&ClientFailure) -> bool) -> bool {
-    error.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(is_it)
+/// Why a connection did not become private, if that is it.
+fn private_failure(error: &io::Error) -> Option<&ClientFailure> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Whether a connection broke that was there.

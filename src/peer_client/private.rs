@@ -116,7 +116,9 @@ impl<T: Transport> Transport for PrivateTransport<T> {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.adapter.set_timeout(timeout);
-        let count = self.session.read(&mut self.adapter, self.buffers.input_append_buf())?;
+        let read = self.session.read(&mut self.adapter, self.buffers.input_append_buf())?;
+        // What is not enough yet is waited for like what has not come.
+        let count = read.ok_or(Error::Timeout(Timeout::PerRead))?;
         self.buffers.input_appended(count);
         Ok(count > 0)
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
+    mem,
     sync::Arc,
 };
 
@@ -24,11 +25,14 @@ use crate::auth::Password;
 #[derive(Debug, Error)]
 pub(crate) enum ClientFailure {
     /// What is there speaks another language.
-    #[error("it answers, but not privately")]
+    #[error("it answers, but not privately: it is open, or somebody is in between")]
     NotPrivate,
     /// The server did not show that it knows the password in this channel.
     #[error("it has another password, or somebody is in between")]
     NotConfirmed,
+    /// The server ended it before it showed that: too many did not show that they know the password, or are about to.
+    #[error("it hung up: too many callers or wrong passwords from this address; try again in some seconds")]
+    HungUp,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -78,7 +82,7 @@ impl SecureClient {
         }
         let exchange = Exchange::begin(Role::Caller, &self.password);
         let mut stream = Stream::new(&mut *connection, wire);
-        stream.write_all(&exchange.message)?;
+        stream.write_all(&exchange.message).map_err(hung_up)?;
         let mut answer = [0; MESSAGE_BYTES + CONFIRMATION_BYTES];
         stream.read_exact(&mut answer).map_err(hung_up)?;
         let (message, confirmation) = answer.split_at(MESSAGE_BYTES);
@@ -93,17 +97,37 @@ impl SecureClient {
 impl CallerSession {
     /// Sends all of this over `wire`.
     pub(crate) fn write_all(&mut self, wire: &mut (impl Read + Write), bytes: &[u8]) -> io::Result<()> {
-        let mut stream = Stream::new(&mut *self.connection, wire);
-        if self.unsent.is_empty() {
-            return stream.write_all(bytes);
-        }
         self.unsent.extend_from_slice(bytes);
-        stream.write_all(&std::mem::take(&mut self.unsent))
+        let unsent = mem::take(&mut self.unsent);
+        let mut rest = &unsent[..];
+        while !rest.is_empty() {
+            rest = &rest[self.connection.writer().write(rest)?..];
+            while self.connection.wants_write() {
+                self.connection.write_tls(wire)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Reads what comes over `wire`; nothing at its end.
-    pub(crate) fn read(&mut self, wire: &mut (impl Read + Write), buffer: &mut [u8]) -> io::Result<usize> {
-        Stream::new(&mut *self.connection, wire).read(buffer)
+    /// Reads what came over `wire`: nothing at its end, and none if that was not enough to be understood. It reads once at
+    /// most, so that whoever waits can look at the time.
+    pub(crate) fn read(&mut self, wire: &mut (impl Read + Write), buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if let Some(count) = self.read_understood(buffer)? {
+            return Ok(Some(count));
+        }
+        self.connection.read_tls(wire)?;
+        self.connection.process_new_packets().map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        while self.connection.wants_write() {
+            self.connection.write_tls(wire)?;
+        }
+        self.read_understood(buffer)
+    }
+
+    fn read_understood(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.connection.reader().read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            read => read.map(Some),
+        }
     }
 }
 
@@ -113,11 +137,11 @@ fn not_private(error: io::Error) -> ClientFailure {
     if is_tls_error { ClientFailure::NotPrivate } else { ClientFailure::Io(error) }
 }
 
-/// Says why a server may end a connection before it shows that it knows the password.
+/// Tells a server that hung up before it showed that it knows the password from a failure of this side.
 fn hung_up(error: io::Error) -> ClientFailure {
-    let is_end = matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
-    let text = "it hung up; after many wrong passwords from one address it waits";
-    ClientFailure::Io(if is_end { io::Error::new(ErrorKind::ConnectionAborted, text) } else { error })
+    use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let is_end = matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof);
+    if is_end { ClientFailure::HungUp } else { ClientFailure::Io(error) }
 }
 
 /// Takes any key: who is there is shown by the exchange.

@@ -32,7 +32,7 @@ enum Key {
 pub(super) struct Guesses(Mutex<HashMap<Key, Instant>>);
 
 /// A guess that was charged.
-pub(super) struct Charge(Vec<Key>);
+pub(super) struct Charge(Vec<Key>, Instant);
 
 impl Guesses {
     /// Whether an address may guess now.
@@ -47,7 +47,8 @@ impl Guesses {
         if table.len() >= MAX_ENTRIES {
             table.retain(|_, until| *until > now);
         }
-        let keys: Vec<Key> = keys(address).into_iter().map(|key| found(&table, key)).collect();
+        let mut keys: Vec<Key> = keys(address).into_iter().map(|key| found(&table, key)).collect();
+        keys.dedup();
         if !keys.iter().all(|key| is_allowed(&table, *key, now)) {
             return None;
         }
@@ -55,13 +56,18 @@ impl Guesses {
             let until = table.entry(*key).or_insert(now);
             *until = (*until).max(now) + INTERVAL;
         }
-        Some(Charge(keys))
+        Some(Charge(keys, now))
     }
 
     /// Gives a guess back that was none.
-    pub(super) fn refund(&self, charge: Charge) {
+    pub(super) fn refund(&self, charge: Charge, now: Instant) {
+        let Charge(keys, charged) = charge;
+        if now >= charged + INTERVAL {
+            // It is forgotten already.
+            return;
+        }
         let mut table = lock(&self.0);
-        for key in charge.0 {
+        for key in keys {
             if let Some(until) = table.get_mut(&key) {
                 *until = until.checked_sub(INTERVAL).unwrap_or(*until);
             }
@@ -116,7 +122,7 @@ mod tests {
         let address = "192.0.2.1".parse().unwrap();
         for _ in 0..100 {
             let charge = guesses.charge(address, now).unwrap();
-            guesses.refund(charge);
+            guesses.refund(charge, now);
         }
         assert_eq!(charged(&guesses, "192.0.2.1", 100, now), 10);
     }

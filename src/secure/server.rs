@@ -81,8 +81,9 @@ impl SecureServer {
             } else if connection.read_tls(wire)? == 0 {
                 return Err(ServerFailure::Io);
             } else {
-                let _permit = self.computing.acquire();
+                let permit = self.computing.acquire();
                 let processed = connection.process_new_packets();
+                drop(permit);
                 if processed.is_err() {
                     // An alert tells the caller why.
                     let _ = connection.write_tls(wire);
@@ -113,7 +114,7 @@ impl SecureServer {
         if !key.is_confirmed(Role::Caller, &confirmation) {
             return Err(ServerFailure::WrongPassword);
         }
-        self.guesses.refund(charge);
+        self.guesses.refund(charge, Instant::now());
         Ok(Session(connection))
     }
 }
@@ -126,7 +127,11 @@ impl Session {
 
     /// Sends some of this over `wire`.
     pub(crate) fn write(&mut self, wire: &mut (impl Read + Write), bytes: &[u8]) -> io::Result<usize> {
-        Stream::new(&mut *self.0, wire).write(bytes)
+        let count = self.0.writer().write(bytes)?;
+        while self.0.wants_write() {
+            self.0.write_tls(wire)?;
+        }
+        Ok(count)
     }
 
     /// Tells the caller that nothing more comes.

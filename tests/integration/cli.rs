@@ -92,7 +92,7 @@ fn wrong_words_are_usage_errors_of_one_clear_line() {
     let url = "http://127.0.0.1:1";
     for (words, told) in [
         (&[PASSWORD, "server", "127.0.0.1", "http"][..], &["http"][..]),
-        (&[PASSWORD, "server", "127.0.0.1", "4000", "https://localhost:4001"], &["--private", "http://localhost:4001"]),
+        (&[PASSWORD, "server", "127.0.0.1", "4000", "https://localhost:4001"], &["--private"]),
         (&[PASSWORD, "server", "--private", "127.0.0.1", "4000", "http://localhost:1"], &["https://localhost:1"]),
         (&[PASSWORD, "server", "http://localhost", "4000"], &["http://localhost"]),
         (&[PASSWORD, "client", url, "-q"], &["PATTERN"]),
