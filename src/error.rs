@@ -23,12 +23,8 @@ pub(crate) enum CallError {
     NoAnswer(String),
     #[error("{}", explain_status(*.0))]
     Status(u16),
-    /// It did not become private: the server speaks no TLS of ours.
-    #[error("it answers, but not privately: it is open, or somebody is in between")]
-    NotPrivate,
-    /// The server did not show that it knows the password.
-    #[error("it has another password, or somebody is in between")]
-    NotConfirmed,
+    #[error(transparent)]
+    Private(PrivateError),
     /// The server there is of another kind.
     #[error("not a TinyP2P server: {0}")]
     NotTinyP2p(&'static str),
@@ -49,6 +45,21 @@ pub(crate) enum CallError {
     Local(io::Error),
 }
 
+/// Why a connection did not become private.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum PrivateError {
+    /// What is there speaks no TLS of ours.
+    #[error("it answers, but not privately: it is open, or somebody is in between")]
+    NotPrivate,
+    /// The server did not show that it knows the password in this channel.
+    #[error("it has another password, or somebody is in between")]
+    NotConfirmed,
+    /// The server ended it before it showed that: too many callers did not show that they know the password, or are
+    /// about to.
+    #[error("it hung up: too many callers or wrong passwords from this address; try again in some seconds")]
+    HungUp,
+}
+
 impl CallError {
     /// Whether the peer said that the name is a directory: the original lists directories, and faults when one is fetched.
     pub(crate) fn is_directory(&self) -> bool {
@@ -57,7 +68,7 @@ impl CallError {
 
     /// Whether the peer said nothing, so that it may be gone.
     pub(crate) fn is_silence(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::TimedOut(_))
+        matches!(self, Self::Unreachable(_) | Self::TimedOut(_) | Self::Private(PrivateError::HungUp))
     }
 
     /// Whether the connection broke off, so that the peer may be asked again.

@@ -86,8 +86,8 @@ impl Borrow<str> for PeerUrl {
 impl FromStr for PeerUrl {
     type Err = InvalidPeerUrl;
 
-    /// Parses `http://HOST:PORT` or `https://HOST:PORT`, with or without one trailing slash, of at most 255 bytes. The scheme may be in capitals;
-    /// every server spells its own in lower case.
+    /// Parses `http://HOST:PORT` or `https://HOST:PORT`, with or without one trailing slash, of at most 255 bytes. The
+    /// scheme may be in capitals; every server spells its own in lower case.
     fn from_str(text: &str) -> Result<Self, InvalidPeerUrl> {
         let url = text.strip_suffix('/').unwrap_or(text);
         let after = |scheme: &'static str| {

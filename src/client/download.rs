@@ -349,7 +349,7 @@ fn hand_over<'a>(downloaded: Downloaded<'a>, sender: &SyncSender<Downloaded<'a>>
 /// Reports that a peer is given up, if that costs files.
 fn report_gone_peer(peer: &PeerUrl, lost: usize) {
     if lost > 0 {
-        log::error!("gave up {peer}, which does not answer; lost with it: {}", format::count(lost, "file"));
+        log::error!("gave up {peer}; lost with it: {}", format::count(lost, "file"));
     }
 }
 

@@ -94,11 +94,11 @@ struct NameCounts {
 /// Whether a peer that gave no index may still give a plain listing: it answered, and did not refuse the password. Without
 /// sizes more names fit into memory. Who needs ages takes names without only from a peer that knows no index.
 fn may_list(failure: &CallError, entries: usize, needs_ages: bool) -> bool {
-    use CallError::{Fault, Local, Malformed, NotConfirmed, NotPrivate, Refused, TimedOut, Unreachable};
+    use CallError::{Fault, Local, Malformed, Private, Refused, TimedOut, Unreachable};
     if needs_ages {
         return entries == 0 && matches!(failure, Fault(_) | Malformed(_));
     }
-    !matches!(failure, Refused | NotConfirmed | NotPrivate | Local(_) | TimedOut(_) | Unreachable(_))
+    !matches!(failure, Refused | Private(_) | Local(_) | TimedOut(_) | Unreachable(_))
 }
 
 /// What the calls for listings share.

@@ -109,6 +109,9 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
     let jobs = limit.as_ref().map_or(jobs, |limit| jobs.min(limit.most_transfers()));
     let client = &PeerClient::with_limit(password, options.common.timeout, MAX_CALLS_PER_PEER, limit, jobs);
     let interruption = &Interruption::watch(client)?;
+    if !options.list {
+        client.make_ready(&options.url, jobs.min(MAX_CALLS_PER_PEER) - 1);
+    }
     let peers = match exchange_peers(client, &options.url) {
         Err(_) if interruption.has_come() => {
             log::info!("interrupted");
@@ -197,7 +200,7 @@ fn exchange_peers(client: &PeerClient, first: &PeerUrl) -> Result<PeerList, Erro
     }
     let ignored = peers.merge(known.iter().map(String::as_str), first.is_private());
     if ignored > 0 {
-        log::warn!("ignored {} from {first}", format::count(ignored, "invalid peer URL"));
+        log::warn!("ignored {} from {first}", format::count(ignored, "unusable peer URL"));
     }
     Ok(peers)
 }

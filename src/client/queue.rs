@@ -17,7 +17,10 @@ mod updates;
 
 use std::{collections::VecDeque, mem, ops::Range, time::Instant};
 
-use crate::{error::CallError, file_name::FileName};
+use crate::{
+    error::{CallError, PrivateError},
+    file_name::FileName,
+};
 
 use failures::Retry;
 
@@ -339,7 +342,7 @@ impl DownloadQueue {
         peer.calls -= 1;
         peer.doubt = match failure {
             // Somebody else is there, or in between: no further word to them in this run.
-            Some(CallError::NotConfirmed) => FOREIGN,
+            Some(CallError::Private(PrivateError::NotConfirmed | PrivateError::NotPrivate)) => FOREIGN,
             _ if peer.doubt >= FOREIGN => FOREIGN,
             Some(failure) if failure.is_silence() => peer.doubt + MAX_DOUBT / 2,
             Some(CallError::NoAnswer(_)) => peer.doubt + 1,

@@ -1,7 +1,7 @@
 //! One peer as seen from here: exchange peers, list and download over HTTP.
 //!
-//! A call ends with a response or a [`CallError`], within the stall timeout plus the time in which its response's body
-//! flows, which for lists has a limit too. Nothing is followed (redirects), unpacked (gzip) or sent through a proxy: a
+//! A call ends with a response or a [`CallError`]. To connect, to make a new connection private and to get the head of the
+//! response each ends within the stall timeout; so does the body where it does not flow, and for lists it has a limit too. Nothing is followed (redirects), unpacked (gzip) or sent through a proxy: a
 //! peer answers itself or not at all.
 
 mod private;
@@ -15,7 +15,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use ureq::{
@@ -28,18 +29,18 @@ use ureq::{
 
 use crate::{
     auth::Password,
-    error::{CallError, reason},
+    error::{CallError, PrivateError, reason},
     fd_limit,
     file_name::FileName,
     pack::{self, PackError, PackedFile, read_pack},
     peer::PeerUrl,
     protocol::{self, Digest, IndexEntry, Op, Part, RAW_MEDIA_TYPE},
     rate_limit::{Limited, RateLimit},
-    secure::{ClientFailure, SecureClient},
+    secure::SecureClient,
     xmlrpc,
 };
 
-use private::Private;
+use private::{Private, Ready};
 use resolver::CachingResolver;
 use small_window::SmallWindow;
 pub(crate) use stall_timeout::cancellable;
@@ -50,6 +51,10 @@ const MAX_IDLE: usize = 64;
 
 /// A peer list or a listing must be whole within this many stall timeouts: nothing else goes on before it is.
 const TIMEOUTS_FOR_A_LIST: u32 = 4;
+
+/// How long a call waits before it is made again to a private server that hung up: it does so while too many callers
+/// from one address are about to show that they know the password.
+const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
 
 /// The most bytes of a response's head.
 const MAX_HEAD_BYTES: usize = 16 << 10;
@@ -91,6 +96,8 @@ pub(crate) struct PeerClient {
     agent: Agent,
     /// Fetches content: with a limit on connections of its own, which take little before it is read.
     content_agent: Agent,
+    /// Makes connections ready that `agent` then uses.
+    ready_agent: Agent,
     /// Whether all calls were ended.
     is_over: Arc<AtomicBool>,
     password: Password,
@@ -138,20 +145,38 @@ impl PeerClient {
         let stalls = || StallTimeout { limit: stall_timeout, is_over: Arc::clone(&is_over) };
         let config = || config(stall_timeout, idle_per_peer);
         let secure = SecureClient::new(password.clone());
-        let private = || Private { secure: secure.clone(), limit: stall_timeout, is_over: Arc::clone(&is_over) };
-        let connector = TcpConnector::default().chain(private()).chain(stalls());
-        let agent = Agent::with_parts(config().build(), connector, CachingResolver::default());
+        let ready = Ready::default();
+        let private = |makes_ready| {
+            Private::new(TcpConnector::default(), &secure, stall_timeout, &is_over, ready.clone(), makes_ready)
+        };
+        let agent = Agent::with_parts(config().build(), private(false).chain(stalls()), CachingResolver::default());
+        let ready_agent = Agent::with_parts(config().build(), private(true), CachingResolver::default());
         let content_agent = limit.as_ref().map_or_else(
             || agent.clone(),
             |limit| {
                 let unread = limit.rate() / UNREAD_PARTS / downloads.clamp(1, MAX_CALLS) as u64;
                 let window = SmallWindow::new(usize::try_from(unread).unwrap_or(usize::MAX));
                 let config = config().input_buffer_size(limit.piece().max(MAX_HEAD_BYTES)).build();
-                let connector = window.chain(TcpConnector::default()).chain(private()).chain(stalls());
-                Agent::with_parts(config, connector, CachingResolver::default())
+                let tcp = window.chain(TcpConnector::default());
+                let private = Private::new(tcp, &secure, stall_timeout, &is_over, Ready::default(), false);
+                Agent::with_parts(config, private.chain(stalls()), CachingResolver::default())
             },
         );
-        Self { agent, content_agent, is_over, password, stall_timeout, limit }
+        Self { agent, content_agent, ready_agent, is_over, password, stall_timeout, limit }
+    }
+
+    /// Begins to make this many connections to a private peer ready, on threads of their own, for calls that follow.
+    /// Not where a limit holds: downloads then have connections of their own.
+    pub(crate) fn make_ready(&self, peer: &PeerUrl, connections: usize) {
+        if !peer.is_private() || self.limit.is_some() {
+            return;
+        }
+        for _ in 0..connections {
+            let (agent, url) = (self.ready_agent.clone(), peer.to_string());
+            let thread = thread::Builder::new().name("handshake".to_owned());
+            // It ends without a call; where it fails, the call makes a connection of its own.
+            let _ = thread.spawn(move || drop(agent.get(url).call()));
+        }
     }
 
     /// Op 0: tells `peer` of these peers, and returns what it knows then, as it says it.
@@ -269,13 +294,15 @@ impl PeerClient {
         self.limit.iter().for_each(RateLimit::end);
         self.agent.clone().shutdown();
         self.content_agent.clone().shutdown();
+        self.ready_agent.clone().shutdown();
     }
 
     /// Posts a call, whose response may take this long after its head; one that is not 200 is a failure.
     ///
     /// A kept connection may have been closed over there in the very moment in which we used it. So a call whose
     /// connection broke before a byte came is made again, on a new connection in the end, and there once more at most:
-    /// every op may be repeated.
+    /// every op may be repeated. A private server that hangs up before it has shown that it knows the password is called
+    /// again for as long as it could be silent.
     fn post(
         &self,
         agent: &Agent,
@@ -285,7 +312,7 @@ impl PeerClient {
         limit: Option<Duration>,
     ) -> Result<Response<Body>, CallError> {
         let body = protocol::write_call(&self.password.sign(peer.as_str()), op);
-        let mut was_new = false;
+        let (begun, mut was_new) = (Instant::now(), false);
         let response = loop {
             if is_cancelled() {
                 return Err(CallError::NoAnswer("the call was cancelled".to_owned()));
@@ -297,6 +324,12 @@ impl PeerClient {
             match posted {
                 Err(ureq::Error::Io(error)) if is_break(&error) && !call.has_response_started && !was_new => {
                     was_new = !call.is_reused;
+                }
+                Err(error)
+                    if private_failure(&error) == Some(PrivateError::HungUp)
+                        && begun.elapsed() < self.stall_timeout =>
+                {
+                    self.pause(HUNG_UP_PAUSE);
                 }
                 posted => break posted.map_err(|error| self.explain(error, call))?,
             }
@@ -311,15 +344,17 @@ impl PeerClient {
         }
     }
 
+    /// Waits this long, or until the calls are to end.
+    fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !is_cancelled() && !self.is_over.load(Ordering::Relaxed) {
+            thread::sleep(step(self.stall_timeout).min(time));
+        }
+    }
+
     fn explain(&self, error: ureq::Error, call: Call) -> CallError {
-        if let ureq::Error::Io(error) = &error
-            && let Some(failure) = private_failure(error)
-        {
-            return match failure {
-                ClientFailure::NotConfirmed => CallError::NotConfirmed,
-                ClientFailure::HungUp => CallError::NoAnswer(failure.to_string()),
-                _ => CallError::NotPrivate,
-            };
+        if let Some(failure) = private_failure(&error) {
+            return CallError::Private(failure);
         }
         match error {
             ureq::Error::Timeout(_) => {
@@ -366,8 +401,9 @@ impl From<PackError> for CallError {
 }
 
 /// Why a connection did not become private, if that is it.
-fn private_failure(error: &io::Error) -> Option<&ClientFailure> {
-    error.get_ref()?.downcast_ref()
+fn private_failure(error: &ureq::Error) -> Option<PrivateError> {
+    let ureq::Error::Io(error) = error else { return None };
+    error.get_ref()?.downcast_ref().copied()
 }
 
 /// Whether a connection broke that was there.

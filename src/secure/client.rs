@@ -16,26 +16,9 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
     version::TLS13,
 };
-use thiserror::Error;
 
 use super::{ALPN, CONFIRMATION_BYTES, Exchange, MESSAGE_BYTES, Role, provider};
-use crate::auth::Password;
-
-/// Why a connection did not become private.
-#[derive(Debug, Error)]
-pub(crate) enum ClientFailure {
-    /// What is there speaks another language.
-    #[error("it answers, but not privately: it is open, or somebody is in between")]
-    NotPrivate,
-    /// The server did not show that it knows the password in this channel.
-    #[error("it has another password, or somebody is in between")]
-    NotConfirmed,
-    /// The server ended it before it showed that: too many did not show that they know the password, or are about to.
-    #[error("it hung up: too many callers or wrong passwords from this address; try again in some seconds")]
-    HungUp,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
+use crate::{auth::Password, error::PrivateError};
 
 /// Makes connections private.
 #[derive(Clone, Debug)]
@@ -43,6 +26,10 @@ pub(crate) struct SecureClient {
     pub(super) config: Arc<ClientConfig>,
     password: Password,
 }
+
+/// A connection that is encrypted, to nobody knows whom.
+#[derive(Debug)]
+pub(crate) struct Handshaken(Box<ClientConnection>);
 
 /// A private connection from the caller's side.
 #[derive(Debug)]
@@ -68,9 +55,9 @@ impl SecureClient {
         Self { config: Arc::new(config), password }
     }
 
-    /// Makes a connection private: after that the server has shown that it knows the password. The limits of time are
-    /// those of `wire`.
-    pub(crate) fn connect(&self, wire: &mut (impl Read + Write)) -> Result<CallerSession, ClientFailure> {
+    /// Encrypts a connection: the first half of making it private, which tells nothing of the password. Fails with
+    /// [`PrivateError::NotPrivate`] in the error if there is no TLS of ours. The limits of time are those of `wire`.
+    pub(crate) fn handshake(&self, wire: &mut (impl Read + Write)) -> io::Result<Handshaken> {
         let name = ServerName::try_from("tinyp2p").expect("it is a name");
         let connection = ClientConnection::new(Arc::clone(&self.config), name);
         let mut connection = Box::new(connection.expect("the configuration is sound"));
@@ -78,18 +65,26 @@ impl SecureClient {
             connection.complete_io(wire).map_err(not_private)?;
         }
         if connection.alpn_protocol() != Some(ALPN) {
-            return Err(ClientFailure::NotPrivate);
+            return Err(io::Error::other(PrivateError::NotPrivate));
         }
+        Ok(Handshaken(connection))
+    }
+
+    /// Makes an encrypted connection private: after that the server has shown that it knows the password. Fails with
+    /// a [`PrivateError`] in the error if it did not. The limits of time are those of `wire`.
+    pub(crate) fn exchange(
+        &self,
+        Handshaken(mut connection): Handshaken,
+        wire: &mut (impl Read + Write),
+    ) -> io::Result<CallerSession> {
         let exchange = Exchange::begin(Role::Caller, &self.password);
         let mut stream = Stream::new(&mut *connection, wire);
         stream.write_all(&exchange.message).map_err(hung_up)?;
         let mut answer = [0; MESSAGE_BYTES + CONFIRMATION_BYTES];
         stream.read_exact(&mut answer).map_err(hung_up)?;
         let (message, confirmation) = answer.split_at(MESSAGE_BYTES);
-        let key = exchange.finish(message, &connection).ok_or(ClientFailure::NotConfirmed)?;
-        if !key.is_confirmed(Role::Server, confirmation) {
-            return Err(ClientFailure::NotConfirmed);
-        }
+        let key = exchange.finish(message, &connection).filter(|key| key.is_confirmed(Role::Server, confirmation));
+        let key = key.ok_or_else(|| io::Error::other(PrivateError::NotConfirmed))?;
         Ok(CallerSession { connection, unsent: key.confirmation(Role::Caller).to_vec() })
     }
 }
@@ -132,16 +127,16 @@ impl CallerSession {
 }
 
 /// Tells an answer that is no TLS from a connection that broke.
-fn not_private(error: io::Error) -> ClientFailure {
-    let is_tls_error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
-    if is_tls_error { ClientFailure::NotPrivate } else { ClientFailure::Io(error) }
+fn not_private(error: io::Error) -> io::Error {
+    let tls_error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if tls_error.is_some() { io::Error::other(PrivateError::NotPrivate) } else { error }
 }
 
 /// Tells a server that hung up before it showed that it knows the password from a failure of this side.
-fn hung_up(error: io::Error) -> ClientFailure {
+fn hung_up(error: io::Error) -> io::Error {
     use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     let is_end = matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof);
-    if is_end { ClientFailure::HungUp } else { ClientFailure::Io(error) }
+    if is_end { io::Error::other(PrivateError::HungUp) } else { error }
 }
 
 /// Takes any key: who is there is shown by the exchange.

@@ -8,7 +8,7 @@ mod guesses;
 mod server;
 
 pub(crate) use self::{
-    client::{CallerSession, ClientFailure, SecureClient},
+    client::{CallerSession, Handshaken, SecureClient},
     server::{SecureServer, ServerFailure, Session},
 };
 

@@ -9,7 +9,7 @@ use std::{
 use rustls::{ClientConnection, ServerConnection, Stream};
 
 use super::*;
-use crate::support::PATIENCE;
+use crate::{error::PrivateError, support::PATIENCE};
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -21,6 +21,11 @@ fn connected() -> (TcpStream, TcpStream) {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
     (caller, server)
+}
+
+fn connect(client: &SecureClient, stream: &mut TcpStream) -> Result<CallerSession, Option<PrivateError>> {
+    let session = client.handshake(stream).and_then(|handshaken| client.exchange(handshaken, stream));
+    session.map_err(|error| error.get_ref().and_then(|inner| inner.downcast_ref().copied()))
 }
 
 #[test]
@@ -41,7 +46,7 @@ fn who_knows_the_password_is_understood_and_who_does_not_is_not() {
                 session.close(&mut theirs)?;
                 Ok::<_, ServerFailure>(())
             });
-            match SecureClient::new(Password::new(password)).connect(&mut ours) {
+            match connect(&SecureClient::new(Password::new(password)), &mut ours) {
                 Ok(mut session) if password == "secret" => {
                     session.write_all(&mut ours, b"request").unwrap();
                     let mut answer = [0; 10];
@@ -53,7 +58,7 @@ fn who_knows_the_password_is_understood_and_who_does_not_is_not() {
                     assert_eq!((read(), read()), (6, 0));
                     assert!(accepted.join().unwrap().is_ok());
                 }
-                Err(ClientFailure::NotConfirmed) if password != "secret" => {
+                Err(Some(PrivateError::NotConfirmed)) if password != "secret" => {
                     drop(ours);
                     assert!(matches!(accepted.join().unwrap(), Err(ServerFailure::WrongPassword)));
                 }
@@ -85,8 +90,7 @@ fn one_in_between_who_does_not_know_the_password_is_noticed_on_both_sides() {
             outer.read_exact(&mut answer).unwrap();
             inner.write_all(&answer).unwrap();
         });
-        let failed = client.connect(&mut ours);
-        assert!(matches!(failed, Err(ClientFailure::NotConfirmed)), "{failed:?}");
+        assert_eq!(connect(&client, &mut ours).unwrap_err(), Some(PrivateError::NotConfirmed));
         relay.join().unwrap();
         drop(ours);
         assert!(!accepted.join().unwrap());
@@ -103,7 +107,7 @@ fn who_hangs_up_after_the_servers_confirmation_has_guessed() {
         thread::scope(|scope| {
             let server = &server;
             let accepted = scope.spawn(move || server.accept(&mut theirs, ADDRESS).is_err());
-            answered += u32::from(client.connect(&mut ours).is_ok());
+            answered += u32::from(connect(&client, &mut ours).is_ok());
             drop(ours);
             assert!(accepted.join().unwrap());
         });

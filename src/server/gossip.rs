@@ -25,7 +25,7 @@ use crate::{
     peer_client::PeerClient,
 };
 
-/// The stack of a thread that makes one call: ureq and the XML reader need a small part of it.
+/// The stack of a thread that makes one call: ureq, TLS and the XML reader need a quarter of it.
 const STACK_BYTES: usize = 256 << 10;
 
 /// What wakes the gossip thread before the next call is due.
@@ -137,6 +137,6 @@ pub(super) fn log_new_peers(outcome: &MergeOutcome, from: &dyn Display) {
         log::info!("new peer {peer}, says {from}");
     }
     if outcome.ignored > 0 {
-        log::info!("ignored {} from {from}", format::count(outcome.ignored, "invalid peer URL"));
+        log::info!("ignored {} from {from}", format::count(outcome.ignored, "unusable peer URL"));
     }
 }

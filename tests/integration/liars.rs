@@ -674,7 +674,7 @@ fn one_server_under_many_spellings_is_asked_for_its_files_once() {
     let told: Vec<&str> = spelled[..7].iter().map(|url| url.trim_end_matches('/')).collect();
     let run = download(&here, liar.url()).run().ends(0, &["file"], &told);
     assert!(run.stderr.contains("[fe80::1]:1: could not connect"), "{run}");
-    assert!(run.stderr.contains("ignored 14 invalid peer URLs"), "{run}");
+    assert!(run.stderr.contains("ignored 14 unusable peer URLs"), "{run}");
     assert_eq!(here.names(), ["file"]);
     server.wait_for_log(&["sent 'file'"]);
     assert_eq!(server.log().matches("sent 'file'").count(), 1, "{server}");

@@ -85,7 +85,7 @@ fn an_open_network_takes_no_private_peers() {
     let open = serve(&dir).start();
     let known = call(open.url(), 0, &array(["https://127.0.0.1:1", "http://127.0.0.1:2"])).peers();
     assert_eq!(known, [open.url(), "http://127.0.0.1:2"]);
-    open.wait_for_log(&["ignored 1 invalid peer URL"]);
+    open.wait_for_log(&["ignored 1 unusable peer URL"]);
 }
 
 /// Passes connections on to a port, and keeps what goes each way over them.
@@ -201,24 +201,21 @@ fn handshakes_that_never_end_and_garbage_are_closed_in_time() {
 }
 
 #[test]
-fn who_guesses_again_and_again_gets_no_answer_and_the_password_is_good_again_soon() {
+fn who_guesses_again_and_again_gets_no_answer_and_who_knows_the_password_waits_a_little() {
     let (dir, here) = (Dir::with([("file", &b"content"[..])]), Dir::new());
     let server = private(&dir).start();
     let begun = Instant::now();
     let mut answered = 0;
-    for _ in 0..30 {
-        let run = tinyp2p(&here, ["wrong", "client", server.url(), ""]);
+    for _ in 0..16 {
+        let run = tinyp2p(&here, ["wrong", "client", "--timeout", "1", server.url(), ""]);
         assert_eq!(run.code(), Some(1), "{run}");
         let is_answered = run.stderr.contains("another password");
         assert!(is_answered || run.stderr.contains("too many callers or wrong passwords from this address"), "{run}");
         answered += u64::from(is_answered);
     }
     let allowed = 10 + begun.elapsed().as_secs() / 2 + 1;
-    assert!((10..=allowed).contains(&answered), "{answered} of 30 guesses, of {allowed}, were answered");
-    eventually("an honest download", PATIENCE, || {
-        let run = download(&here, server.url()).run();
-        (run.code() == Some(0)).then_some(())
-    });
+    assert!((10..=allowed).contains(&answered), "{answered} guesses, of {allowed}, were answered");
+    download(&here, server.url()).run().ends(0, &["file"], &[]);
 }
 
 #[test]

@@ -606,7 +606,7 @@ fn the_log_has_a_line_for_each_event_with_the_callers_address() {
         r"TIME sent 'a\u{202e}b' to 127.0.0.1: 7 bytes in T s",
         r"TIME 127.0.0.1 gets a fault: could not open 'no\nsuch': it holds a control character",
         &format!("TIME new peer {}, says 127.0.0.1", new.url()),
-        "TIME ignored 1 invalid peer URL from 127.0.0.1",
+        "TIME ignored 1 unusable peer URL from 127.0.0.1",
         &format!("TIME warning: could not exchange peers with {}: could not connect: connection refused", new.url()),
         "TIME stopped by a signal",
     ];
