@@ -8,6 +8,7 @@
 //! - `packs`: what a client makes of good and bad indices and packs, and what each bad one costs
 //! - `parts`: parts of files and their digests, as a server gives them
 //! - `private`: networks that are encrypted by the password: what is seen, refused, and never retried in clear
+//! - `private_wire`: private connections made by hand: the protocol, somebody in between, hostile callers
 //! - `large`: one large file from everybody who has it, and on from where it was
 //! - `roundtrip`: every kind of content and name, between all pairs of peers that can meet
 //! - `network`: servers among themselves: joining, bad peers, starting and stopping
@@ -56,7 +57,8 @@
 //!   `wrong_proofs_without_end_slow_nobody_and_fill_no_log`
 //! - In a private network a listener learns nothing, and guesses are few:
 //!   `a_listener_learns_nothing_and_what_it_repeats_opens_nothing`,
-//!   `who_guesses_again_and_again_gets_no_answer_and_the_password_is_good_again_soon`
+//!   `one_in_between_who_ends_tls_is_refused_on_both_sides`,
+//!   `guesses_that_end_with_the_servers_answer_are_as_few_as_others`
 //! - A mirror replaces nothing, takes nothing that is not whole, and leaves room:
 //!   `nothing_that_has_a_name_is_touched`, `what_is_not_what_it_was_listed_as_is_not_taken`,
 //!   `a_twentieth_of_the_disk_stays_free`
@@ -76,6 +78,7 @@ mod network;
 mod packs;
 mod parts;
 mod private;
+mod private_wire;
 mod rate;
 mod relay;
 mod roundtrip;

@@ -3,6 +3,7 @@
 
 mod fake;
 mod ports;
+mod private;
 mod process;
 mod reply;
 mod server;
@@ -18,6 +19,7 @@ pub(crate) use self::ports::FullPort;
 pub(crate) use self::{
     fake::FakePeer,
     ports::SilentPort,
+    private::{Caller as PrivateCaller, accept_tls},
     process::{Run, Running, download, tinyp2p},
     reply::{Gate, Reply},
     server::{Serve, Server, python_client, serve, serve_python},
