@@ -170,9 +170,16 @@ impl<T: Transport> Transport for PrivateTransport<T> {
         self.adapter.set_timeout(timeout);
         let read = self.session.read(&mut self.adapter, self.buffers.input_append_buf())?;
         // What is not enough yet is waited for like what has not come.
-        let count = read.ok_or(Error::Timeout(Timeout::PerRead))?;
-        self.buffers.input_appended(count);
-        Ok(count > 0)
+        let first = read.ok_or(Error::Timeout(Timeout::PerRead))?;
+        self.buffers.input_appended(first);
+        // What came with it is decrypted at once, so that the disk gets larger pieces than a record.
+        let mut count = first;
+        while count > 0 && !self.adapter.get_mut().buffers().input().is_empty() {
+            let room = self.buffers.input_append_buf();
+            count = if room.is_empty() { 0 } else { self.session.read(&mut self.adapter, room)?.unwrap_or(0) };
+            self.buffers.input_appended(count);
+        }
+        Ok(first > 0)
     }
 
     fn is_open(&mut self) -> bool {
