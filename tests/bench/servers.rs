@@ -81,16 +81,24 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     path: PathBuf,
+    /// The options of its servers.
+    options: &'static [&'static str],
 }
 
 impl Program {
     pub(crate) fn new(name: &'static str, path: PathBuf) -> Self {
-        Self { name, path }
+        Self { name, path, options: &[] }
+    }
+
+    /// The same build in a private network.
+    pub(crate) fn private(&self) -> Self {
+        Self { name: "private", path: self.path.clone(), options: &["--private"] }
     }
 
     /// A server of this build over one directory.
     pub(crate) fn serve(&self, dir: &Path, options: &[&str]) -> Ours<'_> {
         let mut command = self.command("server");
+        command.args(self.options);
         let (server, url) = Running::with_url(command.arg("--dir").arg(dir).args(options).args(["127.0.0.1", "0"]));
         Ours { program: self, server, url, _relay: None }
     }
@@ -100,7 +108,7 @@ impl Program {
         let mut relay = Relay::bind();
         let port = free_port();
         let mut command = self.command("server");
-        command.arg("--dir").arg(dir).args(["--bind", &format!("127.0.0.1:{port}")]);
+        command.args(self.options).arg("--dir").arg(dir).args(["--bind", &format!("127.0.0.1:{port}")]);
         command.args(["127.0.0.1", &relay.port().to_string()]);
         let (server, url) = Running::with_url(&mut command);
         relay.start(port, wire);

@@ -46,6 +46,8 @@ struct Bench {
     scratch: Scratch,
     /// Ours as it is now, and perhaps as it was before.
     programs: Vec<Program>,
+    /// Ours in a private network, unless it is compared with before.
+    private: Option<Program>,
     has_nginx: bool,
     has_rsync: bool,
     has_python: bool,
@@ -58,6 +60,7 @@ impl Bench {
         let mut programs = vec![Program::new("tinyp2p", env!("CARGO_BIN_EXE_tinyp2p").into())];
         programs.extend(env::var_os(BEFORE).map(|path| Program::new("before", PathBuf::from(path))));
         let only_ours = programs.len() > 1;
+        let private = (!only_ours).then(|| programs[0].private());
         let has = |program: &str| {
             let is_there = !only_ours && command(program).arg("--help").status().is_ok();
             if !is_there && !only_ours {
@@ -69,7 +72,7 @@ impl Bench {
         if peak_kib(std::process::id()).is_none() {
             println!("skipped, for there is no /proc: memory and wake-ups");
         }
-        Self { words, scratch, programs, has_nginx, has_rsync, has_python }
+        Self { words, scratch, programs, private, has_nginx, has_rsync, has_python }
     }
 
     fn wants(&self, work: &str) -> bool {

@@ -46,7 +46,7 @@ const WIRE_DELAY: Duration = Duration::from_millis(25);
 fn large(bench: &Bench, work: &str, table: &mut Table) {
     let dir = bench.scratch.dir("data");
     write_noise(&dir.join(LARGE), GIB);
-    let (ours, nginx, rsync) = (bench.serve(&dir), bench.nginx(&dir), bench.rsync(&dir));
+    let (ours, nginx, rsync) = (bench.serve_each_kind(&dir), bench.nginx(&dir), bench.rsync(&dir));
     let mut ways = downloads(&ours);
     ways.extend(nginx.as_ref().map(|nginx| {
         let curl = |dest: &Path| {
@@ -95,7 +95,7 @@ fn ask_for_xml(call: &mut [u8]) {
 fn small(bench: &Bench, work: &str, table: &mut Table) {
     let dir = bench.scratch.dir("data");
     let names = write_many(&dir, 10_000, 1024);
-    let (ours, nginx, rsync) = (bench.serve(&dir), bench.nginx(&dir), bench.rsync(&dir));
+    let (ours, nginx, rsync) = (bench.serve_each_kind(&dir), bench.nginx(&dir), bench.rsync(&dir));
     let urls = bench.scratch.path().join("urls");
     let mut ways = downloads(&ours);
     ways.extend(nginx.as_ref().map(|nginx| {
@@ -123,7 +123,8 @@ fn over_a_wire(bench: &Bench, work: &str, table: &mut Table) {
     write_many(&dir, 2000, 1024);
     let wire = Wire { delay: WIRE_DELAY, ..Wire::default() };
     // What was there before would take minutes and say nothing about the rest.
-    let ours = [bench.programs[0].serve_through(wire, &dir)];
+    let programs = bench.programs.iter().take(1).chain(&bench.private);
+    let ours: Vec<_> = programs.map(|program| program.serve_through(wire, &dir)).collect();
     let rsync = bench.rsync(&dir).map(|rsync| rsync.through(wire));
     let mut ways = downloads(&ours);
     ways.extend(rsync.as_ref().map(|(rsync, _)| Way::process("rsync -a", |dest| rsync.client(dest))));
@@ -177,6 +178,11 @@ impl Bench {
     /// A server of each of our builds over one directory.
     pub(crate) fn serve(&self, dir: &Path) -> Vec<Ours<'_>> {
         self.programs.iter().map(|program| program.serve(dir, &[])).collect()
+    }
+
+    /// The same, and one in a private network.
+    fn serve_each_kind(&self, dir: &Path) -> Vec<Ours<'_>> {
+        self.programs.iter().chain(&self.private).map(|program| program.serve(dir, &[])).collect()
     }
 
     fn nginx(&self, dir: &Path) -> Option<Nginx> {
