@@ -10,11 +10,12 @@ use std::{
     },
 };
 
-use rustix::fs::fstatvfs;
+use rustix::fs::{StatVfs, fstatvfs};
 
 use crate::lock::lock;
 
-/// The most bytes that are left free, and the part of the file system that is less than that on a small one.
+/// The most bytes that are left free, and the part of the file system that is less than that on a small one. The same part
+/// of the inodes is left free, but for those of the files that are under way.
 const MAX_RESERVE: u64 = 1 << 30;
 const PARTS_OF_RESERVE: u64 = 20;
 
@@ -35,7 +36,12 @@ impl Reserve {
         let handle = dir.try_clone()?;
         let found = fstatvfs(dir)?;
         let size = found.f_blocks.saturating_mul(found.f_frsize);
-        let free = move || free_bytes(&handle);
+        let free = move || {
+            let found = fstatvfs(&handle).ok()?;
+            // Where inodes are not counted, both are 0.
+            let has_inodes = found.f_favail >= found.f_files / PARTS_OF_RESERVE;
+            Some(if has_inodes { bytes_of(&found) } else { 0 })
+        };
         Ok(Self::new(Box::new(free), MAX_RESERVE.min(size / PARTS_OF_RESERVE)))
     }
 
@@ -49,7 +55,7 @@ impl Reserve {
         let room = self.free_for_files().saturating_sub(*claimed);
         let most = size.unwrap_or(room / 2);
         let left = most.saturating_sub(here);
-        if left > room || size.is_none() && room == 0 {
+        if left > room || room == 0 {
             return Err(want_of_room());
         }
         *claimed += left;
@@ -65,8 +71,11 @@ impl Reserve {
 
 /// The bytes that this user may still write on a file system, where that can be known.
 pub(super) fn free_bytes(dir: &File) -> Option<u64> {
-    let found = fstatvfs(dir).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
+    fstatvfs(dir).ok().as_ref().map(bytes_of)
+}
+
+fn bytes_of(found: &StatVfs) -> u64 {
+    found.f_bavail.saturating_mul(found.f_frsize)
 }
 
 fn want_of_room() -> io::Error {

@@ -61,7 +61,7 @@
 //!   `guesses_that_end_with_the_servers_answer_are_as_few_as_others`
 //! - A mirror replaces nothing, takes nothing that is not whole, and leaves room:
 //!   `nothing_that_has_a_name_is_touched`, `what_is_not_what_it_was_listed_as_is_not_taken`,
-//!   `a_twentieth_of_the_disk_stays_free`
+//!   `a_twentieth_of_the_disk_stays_free`, `a_twentieth_of_the_inodes_stays_free`
 #![allow(clippy::unwrap_used)] // In a test, a panic where it stands is the report.
 
 mod cli;

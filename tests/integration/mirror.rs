@@ -195,16 +195,17 @@ fn a_signal_ends_a_run_and_the_next_server_goes_on_with_it() {
     assert_eq!(here.names(), ["large"]);
 }
 
-/// A mirror in a directory of its own that has only 64 MiB, and the directory as it is seen from here.
-fn mirror_on_small_disk(here: &Dir, peer: &str) -> Option<(Server, PathBuf)> {
+/// A mirror in a directory of its own that has only 64 MiB and this number of inodes, and the directory as it is seen from
+/// here.
+fn mirror_on_small_disk(here: &Dir, inodes: usize, peer: &str) -> Option<(Server, PathBuf)> {
     if !can_mount() {
         skip("a full disk", "needs root, unshare and mount");
         return None;
     }
     fs::create_dir(here.join("disk")).unwrap();
-    let script = "mount -t tmpfs -o size=64m tmpfs disk && cd disk && exec \"$0\" \"$@\"";
+    let script = format!("mount -t tmpfs -o size=64m,nr_inodes={inodes} tmpfs disk && cd disk && exec \"$0\" \"$@\"");
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_tinyp2p"), PASSWORD, "server"]);
+    command.args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_tinyp2p"), PASSWORD, "server"]);
     command.args(["--mirror", "", "--mirror-every", "1", "-v", "127.0.0.1", "0", peer]);
     let server = Server::with_command(here, command);
     let disk = PathBuf::from(format!("/proc/{}/cwd", server.pid()));
@@ -224,7 +225,7 @@ fn see(disk: &Path) -> (u64, Vec<String>) {
 fn a_twentieth_of_the_disk_stays_free() {
     let [there, here] = [Dir::new(), Dir::new()];
     let server = serve(&there).start();
-    let Some((mirror, disk)) = mirror_on_small_disk(&here, server.url()) else { return };
+    let Some((mirror, disk)) = mirror_on_small_disk(&here, 10_000, server.url()) else { return };
     for name in ["one", "two"] {
         write_rested(&there, name, vec![b'x'; 40 * MIB]);
     }
@@ -239,12 +240,29 @@ fn a_twentieth_of_the_disk_stays_free() {
 }
 
 #[test]
+fn a_twentieth_of_the_inodes_stays_free() {
+    let [there, here] = [Dir::new(), Dir::new()];
+    let past = SystemTime::now() - Duration::from_secs(3600);
+    for number in 0..21_000 {
+        let path = there.join(&format!("file {number}"));
+        File::create(path).unwrap().set_modified(past).unwrap();
+    }
+    let server = serve(&there).start();
+    let Some((mirror, disk)) = mirror_on_small_disk(&here, 20_000, server.url()) else { return };
+    mirror.wait_for_log(&["warning: no room to mirror", "files"]);
+    wait_for_runs(&mirror, 2);
+    let free = rustix::fs::statvfs(&disk).unwrap().f_favail;
+    // The two jobs had a pack of 256 each under way.
+    assert!((1000 - 512..=1000).contains(&free), "{free} inodes");
+}
+
+#[test]
 fn a_file_without_end_takes_half_of_the_room_and_is_gone_again() {
     let here = Dir::new();
     let endless =
         Reply::without_length(b"<?xml version='1.0'?><methodResponse><params><param><value><string>xx").endless(1);
     let peer = FakePeer::sharing([("endless", endless), ("file", Reply::content("content"))]);
-    let Some((mirror, disk)) = mirror_on_small_disk(&here, peer.url()) else { return };
+    let Some((mirror, disk)) = mirror_on_small_disk(&here, 10_000, peer.url()) else { return };
     let mut least = u64::MAX;
     eventually("the end of it", PATIENCE, || {
         least = least.min(see(&disk).0);
