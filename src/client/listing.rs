@@ -33,8 +33,9 @@ const TIMEOUTS_TO_SPEND: u32 = 2;
 /// The stack of a thread that asks one peer.
 const STACK_BYTES: usize = 256 << 10;
 
-/// The memory in bytes that one thread takes: stack, connection, buffers.
+/// The memory in bytes that one thread takes: stack, connection, buffers; and with a private connection.
 const THREAD_BYTES: usize = 200 << 10;
+const PRIVATE_THREAD_BYTES: usize = 300 << 10;
 
 /// How many refused names of one listing are shown; the others are counted.
 const REFUSED_NAMES_SHOWN: usize = 3;
@@ -59,10 +60,12 @@ pub(super) struct Answers {
 pub(super) fn ask(run: &Run, join: Join) -> Answers {
     // A call may take a second descriptor while the name of its host is looked up, and files are downloaded meanwhile.
     let threads = run.peers.len().min(MAX_CALLS).min(fd_limit::available() / 4);
-    let threads = threads.min(run.memory * 5 / 8 / THREAD_BYTES).max(1);
+    let is_private = run.peers.iter().any(PeerUrl::is_private);
+    let thread_bytes = if is_private { PRIVATE_THREAD_BYTES } else { THREAD_BYTES };
+    let threads = threads.min(run.memory * 5 / 8 / thread_bytes).max(1);
     let calls = Calls {
         run,
-        collector: ListingCollector::new(run.peers.len(), run.memory - threads * THREAD_BYTES),
+        collector: ListingCollector::new(run.peers.len(), run.memory - threads * thread_bytes),
         begun: Instant::now(),
         next: AtomicUsize::new(0),
         ended: Arc::default(),

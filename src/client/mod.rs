@@ -2,7 +2,8 @@
 //!
 //! The walk of one download:
 //!
-//! 1. `mod.rs`, [`run`]: opens the directory, does all that follows, and makes the exit status of it.
+//! 1. `mod.rs`, [`run`]: opens the directory, does all that follows, and makes the exit status of it. Meanwhile
+//!    connections to a private server are made ready for the jobs.
 //! 2. `mod.rs`, `exchange_peers`: asks the given server for its peer list.
 //! 3. `listing.rs`, `ask`: asks all peers for an index or a listing of what matches, each name checked by `Calls::check`,
 //!    beside all that follows.
@@ -107,7 +108,7 @@ pub(crate) fn run(password: Password, options: &cli::Client) -> Result<ExitCode,
     let jobs = usize::from(options.jobs);
     let limit = options.common.limit_rate.map(RateLimit::new);
     let jobs = limit.as_ref().map_or(jobs, |limit| jobs.min(limit.most_transfers()));
-    let client = &PeerClient::with_limit(password, options.common.timeout, MAX_CALLS_PER_PEER, limit, jobs);
+    let client = &PeerClient::for_run(password, options.common.timeout, MAX_CALLS_PER_PEER, limit, jobs);
     let interruption = &Interruption::watch(client)?;
     if !options.list {
         client.make_ready(&options.url, jobs.min(MAX_CALLS_PER_PEER) - 1);

@@ -33,9 +33,6 @@ pub(crate) const MAX_CALLS_PER_PEER: usize = 4;
 /// a peer that has ended looks like one that breaks off.
 const MAX_DOUBT: u32 = 16;
 
-/// The doubt of a peer that did not show that it knows the password; nothing takes it away.
-const FOREIGN: u32 = u32::MAX / 2;
-
 /// How many files for which there was no room are asked for a second time in any case. After that, only those that are
 /// smaller than all for which there was no room again: each costs a call.
 const MIN_SECOND_TRIES: usize = 3;
@@ -341,9 +338,8 @@ impl DownloadQueue {
         let peer = &mut self.peers[peer];
         peer.calls -= 1;
         peer.doubt = match failure {
-            // Somebody else is there, or in between: no further word to them in this run.
-            Some(CallError::Private(PrivateError::NotConfirmed | PrivateError::NotPrivate)) => FOREIGN,
-            _ if peer.doubt >= FOREIGN => FOREIGN,
+            // Nobody is called there again.
+            Some(CallError::Private(PrivateError::NotConfirmed | PrivateError::NotPrivate)) => peer.doubt + MAX_DOUBT,
             Some(failure) if failure.is_silence() => peer.doubt + MAX_DOUBT / 2,
             Some(CallError::NoAnswer(_)) => peer.doubt + 1,
             _ => 0,

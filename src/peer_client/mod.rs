@@ -1,8 +1,8 @@
 //! One peer as seen from here: exchange peers, list and download over HTTP.
 //!
-//! A call ends with a response or a [`CallError`]. To connect, to make a new connection private and to get the head of the
-//! response each ends within the stall timeout; so does the body where it does not flow, and for lists it has a limit too. Nothing is followed (redirects), unpacked (gzip) or sent through a proxy: a
-//! peer answers itself or not at all.
+//! A call ends with a response or a [`CallError`]. To connect, to make a new connection private and to get the head of
+//! the response each ends within the stall timeout; so does the body where it does not flow, and for lists it has a limit
+//! too. Nothing is followed (redirects), unpacked (gzip) or sent through a proxy: a peer answers itself or not at all.
 
 mod private;
 mod resolver;
@@ -40,7 +40,7 @@ use crate::{
     xmlrpc,
 };
 
-use private::{Private, Ready};
+use private::{Failed, MakeReady, Privacy, Private, Ready};
 use resolver::CachingResolver;
 use small_window::SmallWindow;
 pub(crate) use stall_timeout::cancellable;
@@ -127,38 +127,54 @@ fn config(stall_timeout: Duration, idle_per_peer: usize) -> ConfigBuilder<AgentS
 }
 
 impl PeerClient {
-    /// Calls with this password; a peer may stall for this long. This many connections to one peer are kept for further
-    /// calls.
-    pub(crate) fn new(password: Password, stall_timeout: Duration, idle_per_peer: usize) -> Self {
-        Self::with_limit(password, stall_timeout, idle_per_peer, None, 1)
+    /// Calls with this password; a peer may stall for this long. Nothing of a call is kept for the next.
+    pub(crate) fn new(password: Password, stall_timeout: Duration) -> Self {
+        Self::build(password, stall_timeout, 0, None, 1, None)
     }
 
-    /// Like [`new`](Self::new), and limits the content of all downloads together, of which this number runs at once.
-    pub(crate) fn with_limit(
+    /// Makes the calls of one run: this many connections to one peer are kept for further calls, and a peer with which
+    /// one did not become private is not called again. Limits the content of all downloads together, of which this
+    /// number runs at once.
+    pub(crate) fn for_run(
         password: Password,
         stall_timeout: Duration,
         idle_per_peer: usize,
         limit: Option<RateLimit>,
         downloads: usize,
     ) -> Self {
+        Self::build(password, stall_timeout, idle_per_peer, limit, downloads, Some(Arc::default()))
+    }
+
+    fn build(
+        password: Password,
+        stall_timeout: Duration,
+        idle_per_peer: usize,
+        limit: Option<RateLimit>,
+        downloads: usize,
+        failed: Option<Failed>,
+    ) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let stalls = || StallTimeout { limit: stall_timeout, is_over: Arc::clone(&is_over) };
         let config = || config(stall_timeout, idle_per_peer);
-        let secure = SecureClient::new(password.clone());
-        let ready = Ready::default();
-        let private = |makes_ready| {
-            Private::new(TcpConnector::default(), &secure, stall_timeout, &is_over, ready.clone(), makes_ready)
+        let privacy = Privacy {
+            secure: SecureClient::new(password.clone()),
+            limit: stall_timeout,
+            is_over: Arc::clone(&is_over),
+            failed,
         };
-        let agent = Agent::with_parts(config().build(), private(false).chain(stalls()), CachingResolver::default());
-        let ready_agent = Agent::with_parts(config().build(), private(true), CachingResolver::default());
+        let ready = Ready::default();
+        let private =
+            || Private { connector: TcpConnector::default(), privacy: privacy.clone(), ready: Arc::clone(&ready) };
+        let agent = Agent::with_parts(config().build(), private().chain(stalls()), CachingResolver::default());
+        let ready_agent = Agent::with_parts(config().build(), MakeReady(private()), CachingResolver::default());
         let content_agent = limit.as_ref().map_or_else(
             || agent.clone(),
             |limit| {
                 let unread = limit.rate() / UNREAD_PARTS / downloads.clamp(1, MAX_CALLS) as u64;
                 let window = SmallWindow::new(usize::try_from(unread).unwrap_or(usize::MAX));
                 let config = config().input_buffer_size(limit.piece().max(MAX_HEAD_BYTES)).build();
-                let tcp = window.chain(TcpConnector::default());
-                let private = Private::new(tcp, &secure, stall_timeout, &is_over, Ready::default(), false);
+                let connector = window.chain(TcpConnector::default());
+                let private = Private { connector, privacy: privacy.clone(), ready: Ready::default() };
                 Agent::with_parts(config, private.chain(stalls()), CachingResolver::default())
             },
         );
@@ -302,7 +318,7 @@ impl PeerClient {
     /// A kept connection may have been closed over there in the very moment in which we used it. So a call whose
     /// connection broke before a byte came is made again, on a new connection in the end, and there once more at most:
     /// every op may be repeated. A private server that hangs up before it has shown that it knows the password is called
-    /// again for as long as it could be silent.
+    /// again until half of the stall timeout has passed.
     fn post(
         &self,
         agent: &Agent,
@@ -327,8 +343,9 @@ impl PeerClient {
                 }
                 Err(error)
                     if private_failure(&error) == Some(PrivateError::HungUp)
-                        && begun.elapsed() < self.stall_timeout =>
+                        && begun.elapsed() < self.stall_timeout / 2 =>
                 {
+                    log::debug!("{peer} hung up; calling again in a moment");
                     self.pause(HUNG_UP_PAUSE);
                 }
                 posted => break posted.map_err(|error| self.explain(error, call))?,
@@ -369,6 +386,8 @@ impl PeerClient {
                 CallError::NoAnswer("no answer came".to_owned())
             }
             ureq::Error::Io(error) if is_break(&error) => CallError::NoAnswer(reason(&error)),
+            // Bytes that are not what the peer has encrypted.
+            ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => CallError::from(error),
             ureq::Error::Io(error) => match CallError::from(error) {
                 CallError::ConnectionLost(reason) => CallError::Unreachable(reason),
                 failure => failure,

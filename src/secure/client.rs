@@ -27,7 +27,7 @@ pub(crate) struct SecureClient {
     password: Password,
 }
 
-/// A connection that is encrypted, to nobody knows whom.
+/// An encrypted connection to a server that has not shown yet that it knows the password.
 #[derive(Debug)]
 pub(crate) struct Handshaken(Box<ClientConnection>);
 
@@ -79,9 +79,9 @@ impl SecureClient {
     ) -> io::Result<CallerSession> {
         let exchange = Exchange::begin(Role::Caller, &self.password);
         let mut stream = Stream::new(&mut *connection, wire);
-        stream.write_all(&exchange.message).map_err(hung_up)?;
+        stream.write_all(&exchange.message).map_err(not_confirmed)?;
         let mut answer = [0; MESSAGE_BYTES + CONFIRMATION_BYTES];
-        stream.read_exact(&mut answer).map_err(hung_up)?;
+        stream.read_exact(&mut answer).map_err(not_confirmed)?;
         let (message, confirmation) = answer.split_at(MESSAGE_BYTES);
         let key = exchange.finish(message, &connection).filter(|key| key.is_confirmed(Role::Server, confirmation));
         let key = key.ok_or_else(|| io::Error::other(PrivateError::NotConfirmed))?;
@@ -104,10 +104,10 @@ impl CallerSession {
         Ok(())
     }
 
-    /// Reads what came over `wire`: nothing at its end, and none if that was not enough to be understood. It reads once at
-    /// most, so that whoever waits can look at the time.
+    /// Reads what came over `wire`. Returns `Some(0)` at the end, and `None` if no whole record has come yet. It reads once
+    /// at most, so that whoever waits can look at the time.
     pub(crate) fn read(&mut self, wire: &mut (impl Read + Write), buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        if let Some(count) = self.read_understood(buffer)? {
+        if let Some(count) = self.read_decrypted(buffer)? {
             return Ok(Some(count));
         }
         self.connection.read_tls(wire)?;
@@ -115,10 +115,10 @@ impl CallerSession {
         while self.connection.wants_write() {
             self.connection.write_tls(wire)?;
         }
-        self.read_understood(buffer)
+        self.read_decrypted(buffer)
     }
 
-    fn read_understood(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    fn read_decrypted(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self.connection.reader().read(buffer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             read => read.map(Some),
@@ -126,17 +126,24 @@ impl CallerSession {
     }
 }
 
-/// Tells an answer that is no TLS from a connection that broke.
+/// Says of an answer that is no TLS of ours that it is not private; other errors stay what they are.
 fn not_private(error: io::Error) -> io::Error {
-    let tls_error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if tls_error.is_some() { io::Error::other(PrivateError::NotPrivate) } else { error }
+    if is_of_tls(&error) { io::Error::other(PrivateError::NotPrivate) } else { error }
 }
 
-/// Tells a server that hung up before it showed that it knows the password from a failure of this side.
-fn hung_up(error: io::Error) -> io::Error {
+/// Says what an end of the exchange means that comes before the server has shown that it knows the password; other errors
+/// stay what they are.
+fn not_confirmed(error: io::Error) -> io::Error {
     use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    let is_end = matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof);
-    if is_end { io::Error::other(PrivateError::HungUp) } else { error }
+    match error.kind() {
+        _ if is_of_tls(&error) => io::Error::other(PrivateError::NotConfirmed),
+        BrokenPipe | ConnectionReset | UnexpectedEof => io::Error::other(PrivateError::HungUp),
+        _ => error,
+    }
+}
+
+fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
 }
 
 /// Takes any key: who is there is shown by the exchange.

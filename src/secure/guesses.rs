@@ -63,7 +63,7 @@ impl Guesses {
     pub(super) fn refund(&self, charge: Charge, now: Instant) {
         let Charge(keys, charged) = charge;
         if now >= charged + INTERVAL {
-            // It is forgotten already.
+            // It may be forgotten already; giving it back then would be one guess too many.
             return;
         }
         let mut table = lock(&self.0);

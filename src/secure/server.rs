@@ -28,6 +28,8 @@ const COMPUTED_AT_ONCE: usize = 2;
 pub(crate) enum ServerFailure {
     /// It broke, or was no TLS of ours.
     Io,
+    /// The caller ended it before it began the exchange.
+    Unused,
     /// Its address has guessed too often.
     TooManyGuesses,
     /// The caller has another password, or somebody is in between.
@@ -98,7 +100,7 @@ impl SecureServer {
             return Err(ServerFailure::TooManyGuesses);
         }
         let mut message = [0; MESSAGE_BYTES];
-        Stream::new(&mut *connection, wire).read_exact(&mut message)?;
+        Stream::new(&mut *connection, wire).read_exact(&mut message).map_err(|_| ServerFailure::Unused)?;
         let permit = self.computing.acquire();
         let exchange = Exchange::begin(Role::Server, &self.password);
         let mut answer = exchange.message.clone();

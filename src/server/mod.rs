@@ -166,7 +166,7 @@ pub(crate) fn run(password: Password, options: cli::Server) -> Result<ExitCode, 
         log::warn!("{peer} cannot call this server by {host}, which each machine takes for itself; {advice} as HOST");
     }
     // It calls each peer only now and then: a connection that is kept would only cost both sides.
-    let client = PeerClient::new(password.clone(), common.timeout, 0);
+    let client = PeerClient::new(password.clone(), common.timeout);
     let gossiping = Arc::clone(&membership);
     gossip::start(gossiping, client.clone(), started, wake.clone(), wake_receiver).map_err(Error::Start)?;
     let fetcher = Arc::new(Fetcher::new(password, dir, &common, mirror_every * MIRROR_PERIODS));
@@ -218,7 +218,7 @@ impl Fetcher {
         dir.keep_reserve()?;
         let timeout = self.timeout;
         let limit = self.limit_rate.map(RateLimit::new);
-        let client = PeerClient::with_limit(self.password.clone(), timeout, MAX_CALLS_PER_PEER, limit, MIRROR_JOBS);
+        let client = PeerClient::for_run(self.password.clone(), timeout, MAX_CALLS_PER_PEER, limit, MIRROR_JOBS);
         let interruption = Interruption::default();
         *lock(&self.run) = Some((client.clone(), interruption.clone()));
         if self.is_over.load(Ordering::Relaxed) {

@@ -41,6 +41,8 @@ impl Privacy {
         match self.secure.accept(wire, caller) {
             Ok(session) => return Some(session),
             Err(ServerFailure::WrongPassword) => self.log_wrong_password(caller),
+            // Clients open some that they may need.
+            Err(ServerFailure::Unused) => {}
             Err(failure) => log::debug!("a connection of {caller} did not become private: {failure:?}"),
         }
         None

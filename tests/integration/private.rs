@@ -3,15 +3,15 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use crate::harness::{
-    Connection, Dir, PASSWORD, PATIENCE, Peak, Serve, SilentPort, array, call, download, eventually, proof, serve,
-    tinyp2p,
+    Connection, Dir, PASSWORD, PATIENCE, Peak, PrivateCaller, Serve, SilentPort, array, call, download, eventually,
+    int, method_call, proof, serve, serve_behind, string, tinyp2p,
 };
 
 const MIB: usize = 1 << 20;
@@ -74,9 +74,24 @@ fn each_mixture_says_what_is_wrong() {
     tinyp2p(&here, wrong).ends(1, &[], &["it has another password, or somebody is in between"]).with_one_complaint();
     closed.wait_for_log(&["warning: refused 127.0.0.1: it has another password, or hung up"]);
     let silent = SilentPort::reserve();
-    let run = download(&here, &other(&silent.url())).options(["--timeout", "1"]).run();
-    assert_eq!(run.code(), Some(1), "{run}");
+    let told = format!("{}: could not connect: connection refused", other(&silent.url()));
+    download(&here, &other(&silent.url())).options(["--timeout", "1"]).run().ends(1, &[], &[&told]);
     assert_eq!(here.names(), [""; 0]);
+}
+
+#[test]
+fn a_private_network_takes_no_open_peers() {
+    let dir = shared();
+    let server = private(&dir).start();
+    let mut caller = PrivateCaller::connect(server.url()).unwrap();
+    let confirmation = caller.guess(PASSWORD).unwrap().expect("the server knows the password");
+    let peers = array(["http://127.0.0.1:1", "https://127.0.0.1:2"]);
+    let document = method_call("f", &[&string(&proof(PASSWORD, server.url())), &int(0), &peers]);
+    let head = format!("POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", document.len());
+    caller.0.write_all(&[&confirmation[..], head.as_bytes(), document.as_bytes()].concat()).unwrap();
+    server.wait_for_log(&["new peer https://127.0.0.1:2"]);
+    server.wait_for_log(&["ignored 1 unusable peer URL"]);
+    assert!(!server.log().contains("http://127.0.0.1:1"), "{}", server.log());
 }
 
 #[test]
@@ -88,52 +103,24 @@ fn an_open_network_takes_no_private_peers() {
     open.wait_for_log(&["ignored 1 unusable peer URL"]);
 }
 
-/// Passes connections on to a port, and keeps what goes each way over them.
-struct Listener {
-    port: u16,
-    heard: Arc<Mutex<[Vec<u8>; 2]>>,
-}
-
-impl Listener {
-    fn start(listener: TcpListener, target: u16) -> Self {
-        let (port, heard) = (listener.local_addr().unwrap().port(), Arc::default());
-        let shared = Arc::clone(&heard);
-        thread::spawn(move || {
-            for caller in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { return };
-                let ways = [(caller.try_clone().unwrap(), server.try_clone().unwrap()), (server, caller)];
-                for (way, (mut from, mut to)) in ways.into_iter().enumerate() {
-                    let heard: Arc<Mutex<[Vec<u8>; 2]>> = Arc::clone(&shared);
-                    thread::spawn(move || {
-                        let mut piece = vec![0; 64 << 10];
-                        while let Ok(count @ 1..) = from.read(&mut piece) {
-                            heard.lock().unwrap()[way].extend_from_slice(&piece[..count]);
-                            if to.write_all(&piece[..count]).is_err() {
-                                break;
-                            }
-                        }
-                        _ = to.shutdown(Shutdown::Write);
-                    });
-                }
-            }
-        });
-        Self { port, heard }
-    }
-}
-
 #[test]
 fn a_listener_learns_nothing_and_what_it_repeats_opens_nothing() {
     let (dir, here) = (Dir::with([("a telling name", &b"a telling content"[..])]), Dir::new());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = SilentPort::reserve().port;
-    let bind = format!("127.0.0.1:{port}");
-    let own_port = listener.local_addr().unwrap().port();
-    let server = private(&dir).port(own_port).options(["--bind", &bind]).start();
-    let listener = Listener::start(listener, port);
-    assert_eq!(listener.port, own_port);
+    // What goes each way.
+    let heard = Arc::new(Mutex::new([Vec::new(), Vec::new()]));
+    let tap = Arc::clone(&heard);
+    let server = serve_behind(&dir, &["-v"], move |from, to, is_answer| {
+        let mut piece = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            tap.lock().unwrap()[usize::from(is_answer)].extend_from_slice(&piece[..count]);
+            if to.write_all(&piece[..count]).is_err() {
+                return;
+            }
+        }
+    });
     let run = download(&here, server.url()).pattern("tell.*name").options(["-j", "1"]).run();
     run.ends(0, &["a telling name"], &[]);
-    let heard = listener.heard.lock().unwrap().clone();
+    let heard = heard.lock().unwrap().clone();
     let proof = proof(PASSWORD, server.url());
     for secret in
         ["a telling name", "a telling content", "tell.*name", "https://", PASSWORD, &proof, "POST /RPC2", "methodCall"]
@@ -142,7 +129,7 @@ fn a_listener_learns_nothing_and_what_it_repeats_opens_nothing() {
         assert!(!is_heard, "{secret:?} went over the wire");
     }
     let before = server.log().matches("sent 'a telling name'").count();
-    let mut again = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut again = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
     again.write_all(&heard[0]).unwrap();
     again.shutdown(Shutdown::Write).unwrap();
     again.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -243,29 +230,19 @@ fn many_connections_at_once_fill_no_memory() {
 #[test]
 fn a_private_peer_that_drips_is_noticed_like_an_open_one() {
     let (dir, here) = (Dir::with([("file", &vec![b'x'; 200_000][..])]), Dir::new());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (own_port, port) = (listener.local_addr().unwrap().port(), SilentPort::reserve().port);
-    let server = private(&dir).port(own_port).options(["--bind", &format!("127.0.0.1:{port}")]).start();
-    thread::spawn(move || {
-        for mut caller in listener.incoming().map_while(Result::ok) {
-            let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)) else { return };
-            let (mut from, mut to) = (caller.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || std::io::copy(&mut from, &mut to));
-            thread::spawn(move || {
-                let mut piece = vec![0; 4096];
-                let mut passed = 0;
-                while let Ok(count @ 1..) = server.read(&mut piece) {
-                    for part in piece[..count].chunks(if passed < 3000 { count } else { 1 }) {
-                        if caller.write_all(part).is_err() {
-                            return;
-                        }
-                        if passed >= 3000 {
-                            thread::sleep(Duration::from_millis(50));
-                        }
-                        passed += part.len();
-                    }
+    let server = serve_behind(&dir, &[], |from, to, is_answer| {
+        let (mut piece, mut passed) = (vec![0; 4096], 0);
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            let drips = is_answer && passed >= 3000;
+            for part in piece[..count].chunks(if drips { 1 } else { count }) {
+                if to.write_all(part).is_err() {
+                    return;
                 }
-            });
+                if drips {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                passed += part.len();
+            }
         }
     });
     let begun = Instant::now();

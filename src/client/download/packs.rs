@@ -67,7 +67,7 @@ impl<'a> Downloads<'a> {
         let is_useless = result.is_ok() && missing.len() == asked;
         match result {
             Ok(()) => log::debug!("fetched {} from {peer} in a pack", format::count(asked - missing.len(), "file")),
-            Err(failure) if failure.is_break() || failure.is_silence() => {
+            Err(failure) if failure.is_break() || failure.is_silence() || matches!(failure, CallError::Private(_)) => {
                 log::debug!("could not fetch a pack from {peer}: {failure}");
             }
             Err(failure) => {

@@ -19,7 +19,7 @@ pub(crate) use self::ports::FullPort;
 pub(crate) use self::{
     fake::FakePeer,
     ports::SilentPort,
-    private::{Caller as PrivateCaller, accept_tls},
+    private::{Caller as PrivateCaller, accept_tls, serve_behind},
     process::{Run, Running, download, tinyp2p},
     reply::{Gate, Reply},
     server::{Serve, Server, python_client, serve, serve_python},

@@ -2,8 +2,9 @@
 
 use std::{
     io::{self, Error, Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpListener, TcpStream},
     sync::Arc,
+    thread,
 };
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -21,7 +22,7 @@ use rustls::{
 use sha2::Sha256;
 use spake2::{Ed25519Group, Identity, Password, Spake2};
 
-use super::PATIENCE;
+use super::{Dir, PATIENCE, Server, SilentPort, serve};
 
 const ALPN: &[u8] = b"tinyp2p/1";
 
@@ -82,6 +83,34 @@ pub(crate) fn accept_tls(stream: TcpStream) -> StreamOwned<ServerConnection, Tcp
     config.alpn_protocols = vec![ALPN.to_vec()];
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), stream)
+}
+
+/// A private server that is called through a relay. `pass` is called on a thread for each way of a connection, with whether
+/// it is that of the answers; its end is the end of that way.
+pub(crate) fn serve_behind(
+    dir: &Dir,
+    options: &[&str],
+    pass: impl Fn(&mut TcpStream, &mut TcpStream, bool) + Clone + Send + 'static,
+) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (own_port, port) = (listener.local_addr().unwrap().port(), SilentPort::reserve().port);
+    let bind = format!("127.0.0.1:{port}");
+    let server = serve(dir).options(["--private", "--bind", &bind]).options(options.iter().copied()).port(own_port);
+    let server = server.start();
+    thread::spawn(move || {
+        for caller in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
+            let ways = [(caller.try_clone().unwrap(), server.try_clone().unwrap()), (server, caller)];
+            for ((mut from, mut to), is_answer) in ways.into_iter().zip([false, true]) {
+                let pass = pass.clone();
+                thread::spawn(move || {
+                    pass(&mut from, &mut to, is_answer);
+                    _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    server
 }
 
 #[derive(Debug)]
