@@ -142,8 +142,9 @@ fn not_confirmed(error: io::Error) -> io::Error {
     }
 }
 
+/// Whether it is an error of rustls's own, which sockets never have.
 fn is_of_tls(error: &io::Error) -> bool {
-    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
+    error.kind() == ErrorKind::InvalidData
 }
 
 /// Takes any key: who is there is shown by the exchange.

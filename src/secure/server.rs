@@ -23,6 +23,10 @@ use crate::{auth::Password, lock::Semaphore};
 /// How many handshakes and exchanges are computed at once: strangers must not have all processors.
 const COMPUTED_AT_ONCE: usize = 2;
 
+/// The most bytes that a caller may send before it has shown that it knows the password; its first request may begin among
+/// them. TLS itself has messages without end.
+const MAX_BYTES: usize = 64 << 10;
+
 /// Why a connection did not become private.
 #[derive(Debug)]
 pub(crate) enum ServerFailure {
@@ -75,6 +79,7 @@ impl SecureServer {
     /// Makes a connection from this address private. The limits of time are those of `wire`. What the caller sends after
     /// its confirmation is left in the session.
     pub(crate) fn accept(&self, wire: &mut (impl Read + Write), address: IpAddr) -> Result<Session, ServerFailure> {
+        let wire = &mut Bounded { wire, left: MAX_BYTES };
         let connection = ServerConnection::new(Arc::clone(&self.config));
         let mut connection = Box::new(connection.expect("the configuration is sound"));
         while connection.is_handshaking() {
@@ -121,6 +126,34 @@ impl SecureServer {
     }
 }
 
+/// A connection over which only so many bytes may come.
+struct Bounded<'a, W> {
+    wire: &'a mut W,
+    left: usize,
+}
+
+impl<W: Read> Read for Bounded<'_, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(self.left);
+        if most == 0 {
+            return Err(io::Error::other("too much came before the password was shown"));
+        }
+        let count = self.wire.read(&mut buffer[..most])?;
+        self.left -= count;
+        Ok(count)
+    }
+}
+
+impl<W: Write> Write for Bounded<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wire.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.wire.flush()
+    }
+}
+
 impl Session {
     /// Reads what comes over `wire`; nothing at its end.
     pub(crate) fn read(&mut self, wire: &mut (impl Read + Write), buffer: &mut [u8]) -> io::Result<usize> {
@@ -140,5 +173,18 @@ impl Session {
     pub(crate) fn close(&mut self, wire: &mut (impl Read + Write)) -> io::Result<()> {
         self.0.send_close_notify();
         Stream::new(&mut *self.0, wire).flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_comes_than_may() {
+        let mut come = Vec::new();
+        let mut wire = Bounded { wire: &mut io::repeat(1), left: MAX_BYTES };
+        assert!(wire.read_to_end(&mut come).is_err());
+        assert_eq!(come.len(), MAX_BYTES);
     }
 }

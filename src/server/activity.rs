@@ -1,13 +1,17 @@
 //! What a connection is doing, since when, and when that has taken too long.
 //!
 //! The thread of the connection reports what it does and checks; eviction only looks. A request must be whole within
-//! the timeout from its first byte, so sending byte by byte does not extend it; an answer must move [`MIN_PROGRESS_BYTES`] within
-//! each timeout; a connection without a request ends after the timeout.
+//! the timeout from its first byte, so sending byte by byte does not extend it; an answer must move
+//! [`MIN_PROGRESS_BYTES`] within each timeout; a connection without a request ends after the timeout.
 
 use std::time::{Duration, Instant};
 
 /// The fewest bytes that an answer must move within the timeout: a reader that takes less keeps a slot for nothing.
 const MIN_PROGRESS_BYTES: usize = 1024;
+
+/// For how long bytes that a request brings, or that come after the last answer, count as movement: a drip must not keep a
+/// slot from others.
+pub(super) const MAX_ARRIVAL: Duration = Duration::from_millis(500);
 
 /// How long a connection lingers after its last answer, so that a caller that still sends can read it.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -70,9 +74,15 @@ impl Activity {
         }
     }
 
-    /// Returns how long nothing has moved, or nothing while the handler works: that is not the caller's silence.
+    /// Returns how long nothing has moved, or nothing while the handler works: that is not the caller's silence. What comes
+    /// for longer than [`MAX_ARRIVAL`] moves nothing any more.
     pub(super) fn silent_for(&self, now: Instant) -> Option<Duration> {
-        (self.phase != Phase::Working).then(|| now.saturating_duration_since(self.last))
+        let last = match self.phase {
+            Phase::Working => return None,
+            Phase::Reading | Phase::Lingering => self.last.min(self.since + MAX_ARRIVAL),
+            Phase::Idle | Phase::Writing => self.last,
+        };
+        Some(now.saturating_duration_since(last))
     }
 
     /// Whether the phase has taken too long.
@@ -105,6 +115,22 @@ mod tests {
             assert!(!activity.is_overdue(start + seconds(second), TIMEOUT), "at {second}");
         }
         assert!(activity.is_overdue(start + seconds(41), TIMEOUT));
+    }
+
+    #[test]
+    fn what_arrives_for_long_is_as_good_as_silent() {
+        let start = Instant::now();
+        let mut activity = Activity::new(start);
+        for tenth in 0..=20 {
+            activity.on_received(start + Duration::from_millis(100 * tenth));
+        }
+        let now = start + seconds(2);
+        assert_eq!(activity.silent_for(now), Some(Duration::from_millis(1500)));
+        activity.enter(Phase::Working, now);
+        assert_eq!(activity.silent_for(now), None);
+        activity.enter(Phase::Writing, now);
+        activity.on_sent(1, now + seconds(9));
+        assert_eq!(activity.silent_for(now + seconds(10)), Some(seconds(1)));
     }
 
     #[test]

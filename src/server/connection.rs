@@ -303,6 +303,8 @@ impl Read for Wire<'_> {
         loop {
             match (&connection.stream).read(buffer) {
                 Ok(0) => return Ok(0),
+                // Linux hands out what comes after a shutdown, too.
+                Ok(_) if connection.is_aborted() => return Ok(0),
                 Ok(read) => {
                     lock(&connection.activity).on_received(Instant::now());
                     connection.check()?;

@@ -2,7 +2,7 @@
 //!
 //! There are never more connections than slots, because each has descriptors. When all slots are taken a newcomer costs
 //! one connection: of the address with the most connections the one that has been silent for longest, and never one
-//! that has just sent something.
+//! that has just sent something. A request that has been arriving for long counts as silent.
 
 use std::{
     cmp::Reverse,
@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{activity::Phase, connection::Connection};
+use super::{
+    activity::{MAX_ARRIVAL, Phase},
+    connection::Connection,
+};
 use crate::lock::lock;
 
 /// How long a connection must have been silent before it can be evicted. Honest callers need it between their
@@ -166,7 +169,12 @@ fn evict_one(open: &[Arc<Connection>], any_address: bool) {
         Reverse((candidate.neighbours, candidate.phase != Phase::Writing, candidate.silent_for))
     });
     let is_writing = |candidate: &Candidate<'_>| candidate.phase == Phase::Writing;
-    let evicted = candidates.iter().find(|candidate| is_writing(candidate) || !candidate.connection.has_unread_bytes());
+    // What arrives for long has always just spoken.
+    let drips = |candidate: &Candidate<'_>| {
+        matches!(candidate.phase, Phase::Reading | Phase::Lingering) && candidate.silent_for > MAX_ARRIVAL
+    };
+    let has_spoken = |candidate: &Candidate<'_>| candidate.connection.has_unread_bytes() && !drips(candidate);
+    let evicted = candidates.iter().find(|candidate| is_writing(candidate) || !has_spoken(candidate));
     if let Some(candidate) = evicted {
         candidate.connection.abort(is_writing(candidate));
     }

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{error::Error, lock::Semaphore};
 
-/// How many connections the kernel holds until they are accepted.
-const BACKLOG: i32 = 1024;
+/// How many connections the kernel holds until they are accepted, if it holds as many.
+const BACKLOG: i32 = 4096;
 
 /// How much the kernel holds of what a caller has not been sent yet, in bytes; without it unread downloads pin
 /// megabytes each.

@@ -21,14 +21,16 @@ pub(super) struct Privacy {
     secure: SecureServer,
     url: PeerUrl,
     wrong_log: LogLimit,
+    many_log: LogLimit,
     wrong: AtomicU64,
 }
 
 impl Privacy {
     /// For the server of this URL. Fails where the system gives no random numbers.
     pub(super) fn new(password: Password, url: PeerUrl) -> io::Result<Self> {
-        let (wrong_log, wrong) = (LogLimit::default(), AtomicU64::new(0));
-        Ok(Self { secure: SecureServer::new(password)?, url, wrong_log, wrong })
+        let secure = SecureServer::new(password)?;
+        let (wrong_log, many_log, wrong) = (LogLimit::default(), LogLimit::default(), AtomicU64::new(0));
+        Ok(Self { secure, url, wrong_log, many_log, wrong })
     }
 
     /// The answer to a caller in clear.
@@ -50,7 +52,7 @@ impl Privacy {
 
     fn log_wrong_password(&self, caller: IpAddr) {
         let wrong = self.wrong.fetch_add(1, Ordering::Relaxed) + 1;
-        if wrong.is_multiple_of(MANY) {
+        if wrong.is_multiple_of(MANY) && self.many_log.check().is_some() {
             log::warn!("{wrong} wrong passwords by now; somebody may be guessing, so it should be a long one");
         }
         if let Some(skipped) = self.wrong_log.check() {

@@ -433,6 +433,15 @@ fn a_file_gets_the_time_that_its_peer_tells() {
     }
 }
 
+#[test]
+fn what_is_too_little_to_resume_is_not_told_as_kept() {
+    let here = Dir::new();
+    let peer = FakePeer::sharing([("file", Reply::bytes(vec![b'x'; 3 << 20]).cut((3 << 20) - 500_000))]);
+    let run = download(&here, peer.url()).run().ends(1, &[], &["'file' is not here"]);
+    assert!(!run.stderr.contains("kept"), "{run}");
+    assert_eq!(here.names(), [""; 0]);
+}
+
 // What is half done has no name, and is kept for a while.
 
 /// A peer whose file begins and then stalls.

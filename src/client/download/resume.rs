@@ -74,6 +74,8 @@ impl Downloads<'_> {
             verified =
                 fingerprint.map(|fingerprint| Arc::new(Verified { peer, version, blocks, position, fingerprint }));
             bytes *= u64::from(self.run.dir.keep(&task.file_name, partial));
+        } else {
+            bytes = 0;
         }
         let mut kept = lock(&self.kept);
         let before = kept.get(&task.name_id).map_or(0, |kept| kept.most);

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -114,6 +114,20 @@ fn drips(url: &str) {
         dripping.retain_mut(|stream| stream.write_all(b"x").is_ok());
         assert!(begin.elapsed() < Duration::from_secs(20), "drips kept {} connections", dripping.len());
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Bytes so often that no connection is ever silent; whoever is ended comes back.
+fn steady_drips(url: &str, is_over: &AtomicBool) {
+    let begin = Instant::now();
+    let mut dripping = connections(url, full_or(600, 300), HEAD);
+    while !is_over.load(Ordering::Relaxed) && begin.elapsed() < Duration::from_secs(30) {
+        for stream in &mut dripping {
+            if stream.write_all(b"x").is_err() {
+                *stream = connect(url);
+            }
+        }
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -308,6 +322,19 @@ fn requests_by_the_ten_thousand_whose_answers_nobody_reads_are_cut() {
 #[test]
 fn endless_heads_are_cut() {
     survives(endless_heads);
+}
+
+/// No silence limit helps here.
+#[test]
+fn drips_without_a_pause_keep_nobody_waiting() {
+    let mut siege = Siege::without_limit("steady drips");
+    let (url, is_over) = (siege.url().to_owned(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| steady_drips(&url, &is_over));
+        (0..12).for_each(|_| siege.call_honestly());
+        is_over.store(true, Ordering::Relaxed);
+    });
+    siege.lift();
 }
 
 /// Runs all attacks at once.
